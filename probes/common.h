@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The maps, and what all probes do: ask whether a process is traced, put a record in the ring,
+ * wake the program when that is worth its price. The maps are weak so that every .bpf.c that
+ * includes this shares one of each after linking.
+ */
+#ifndef TLSTRACE_COMMON_H
+#define TLSTRACE_COMMON_H
+
+#include "kernel.h"
+#include "state.h"
+
+#define MAX_PROCESSES	65536
+#define MAX_THREADS	16384
+#define MAX_CONNECTIONS 65536
+
+#define AF_INET	    2
+#define AF_INET6    10
+#define SOCK_STREAM 1
+
+/* TLS calls that one thread can be inside of at once: a proxy's TLS inside TLS makes 2 of 2. */
+#define MAX_DEPTH 4
+
+/* A TLS call that has been entered and has not returned. */
+struct call {
+	__u64 object;
+	__u64 buffer;
+	__u64 length;	 /* as the caller gave it */
+	__u64 length_at; /* where the function will store the length it moved; 0: it returns it */
+	__u64 start_ns;
+	__u64 stack; /* stack pointer at entry: calls inside it have lower ones */
+	__u64 sock;  /* the socket used inside, 0: none yet */
+	struct wire_tuple tuple; /* of sock, where it was new to the connection; else source NONE */
+	__u8 function;
+	__u8 direction;
+	__u8 counted; /* its bytes count; false when an enclosing call reports them */
+	__u8 many_sockets;
+	__u32 ports; /* of sock */
+	__u64 moved;	/* once it has returned: its bytes ... */
+	__u64 reported; /* ... and how many of them records, or a skip, have covered */
+};
+
+struct thread {
+	__u64 depth;
+	struct call calls[MAX_DEPTH];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 24); /* set before loading */
+} ring __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PROCESSES);
+	__type(key, __u32);
+	__type(value, struct traced_process);
+} traced __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_THREADS);
+	__type(key, __u64);
+	__type(value, struct thread);
+} threads __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CONNECTIONS);
+	__type(key, struct connection_key);
+	__type(value, struct connection_state);
+} connections __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_CONNECTIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* few streams ever get one; written by syscall only */
+	__type(key, struct stream_key);
+	__type(value, struct stream_directive);
+} directives __weak SEC(".maps");
+
+struct shared shared __weak;
+
+char LICENSE[] __weak SEC("license") = "Dual BSD/GPL";
+
+static __always_inline void count(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+static __always_inline __u32 current_pid(void)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}
+
+/* How to submit a record: a wakeup costs more than the rest of a probe, so few records pay it. */
+static __always_inline __u64 wakeup(bool urgent)
+{
+	__u32 consumer = shared.consumer;
+
+	if (consumer == CONSUMER_BUSY)
+		return BPF_RB_NO_WAKEUP;
+	if (consumer == CONSUMER_TIMER && !urgent &&
+	    bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < shared.wake_bytes)
+		return BPF_RB_NO_WAKEUP;
+	shared.consumer = CONSUMER_BUSY;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+static __always_inline void fill_header(struct wire_header *header, __u8 type, __u32 size)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+
+	header->size = size;
+	header->type = type;
+	header->pad[0] = header->pad[1] = header->pad[2] = 0;
+	header->time_ns = bpf_ktime_get_ns();
+	header->pid = id >> 32;
+	header->tid = (__u32)id;
+}
+
+#endif

@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Probes on the functions of OpenSSL and BoringSSL through which a program's plaintext passes.
+ *
+ * A call is noted when it is entered, in the thread's small stack of calls, because its arguments
+ * are gone when it returns; its bytes are committed when it returns, with the count that it
+ * reports, because a write may be retried, may be partial, and may fail. A stack and not one slot,
+ * because TLS runs inside TLS (an HTTPS proxy) and a library's functions call each other:
+ * SSL_write_ex calls SSL_write_ex2 on the same object, and only the outer call's bytes count.
+ *
+ * A thread can leave a function without returning (longjmp, or a probe that went in after the
+ * entry). The stack pointer tells: a call that is still running lies above every later one.
+ *
+ * Every connection has a state: how many bytes of each direction passed, which socket carries it.
+ * The state begins when the probes first see the object and ends with SSL_free or SSL_clear; an
+ * address alone would mix up the connections that use it in turn.
+ */
+#include "common.h"
+
+/*
+ * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
+ * reported without its bytes: within a body, where the parser can do without, that changes nothing.
+ */
+#define PIECE_BYTES 16384
+#define MAX_PIECES  64
+
+/* Numbers of the functions that push a call: an exit must not take another function's. */
+enum function {
+	FN_READ,
+	FN_READ_EX,
+	FN_PEEK,
+	FN_PEEK_EX,
+	FN_READ_EARLY,
+	FN_WRITE,
+	FN_WRITE_EX,
+	FN_WRITE_EX2,
+	FN_WRITE_EARLY,
+	FN_SENDFILE,
+	FN_HANDSHAKE,
+	FN_CONNECT,
+	FN_ACCEPT,
+};
+
+#define NO_DIRECTION 0xff
+
+/* Whether uprobes can have a cookie (5.15+); set by the loader, which then passes the library. */
+const volatile bool have_cookie = false;
+
+static const struct thread no_calls;
+
+/* Distance of the stack pointer when a function has returned from what it was at its entry. */
+#if defined(__TARGET_ARCH_x86)
+#define RETURN_POPS 8
+#else
+#define RETURN_POPS 0
+#endif
+
+static __always_inline struct thread *thread_of_current(void)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+
+	if (thread)
+		return thread;
+	bpf_map_update_elem(&threads, &id, &no_calls, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&threads, &id);
+}
+
+static __always_inline bool is_traced(void)
+{
+	__u32 pid = current_pid();
+
+	return bpf_map_lookup_elem(&traced, &pid);
+}
+
+/* A function was entered. */
+static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direction, bool counted,
+				 __u64 buffer, __u64 length, __u64 length_at)
+{
+	__u64 object = PT_REGS_PARM1(ctx), stack = PT_REGS_SP(ctx), depth;
+	struct thread *thread;
+	struct call *call;
+
+	if (!is_traced())
+		return 0;
+	thread = thread_of_current();
+	if (!thread) {
+		count(&shared.calls_lost);
+		return 0;
+	}
+	depth = thread->depth;
+	for (int i = 0; i < MAX_DEPTH; i++) {
+		__u64 top = depth - 1;
+
+		if (top >= MAX_DEPTH || thread->calls[top].stack > stack)
+			break;
+		depth = top; /* it was left without a return */
+	}
+	for (__u64 i = 0; i < MAX_DEPTH; i++) {
+		if (i >= depth)
+			break;
+		if (thread->calls[i].object == object && thread->calls[i].direction == direction &&
+		    thread->calls[i].counted)
+			counted = false;
+	}
+	if (depth >= MAX_DEPTH) {
+		count(&shared.calls_lost);
+		return 0;
+	}
+	call = &thread->calls[depth];
+	call->object = object;
+	call->buffer = buffer;
+	call->length = length;
+	call->length_at = length_at;
+	call->start_ns = bpf_ktime_get_ns();
+	call->stack = stack;
+	call->sock = 0;
+	call->tuple.source = WIRE_TUPLE_NONE;
+	call->function = function;
+	call->direction = direction;
+	call->counted = counted;
+	call->many_sockets = 0;
+	call->ports = 0;
+	thread->depth = depth + 1;
+	return 0;
+}
+
+/*
+ * A function returned: takes its call off the stack. What was above it was left without a return.
+ * NULL when the entry was not seen. The call stays readable until the thread's next entry.
+ */
+static __always_inline struct call *leave(struct pt_regs *ctx, __u8 function)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u64 stack = PT_REGS_SP(ctx) - RETURN_POPS;
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	struct call *call, *outer;
+	__u64 depth;
+
+	if (!thread)
+		return NULL;
+	depth = thread->depth;
+	for (int i = 0; i < MAX_DEPTH; i++) {
+		__u64 top = depth - 1;
+
+		if (top >= MAX_DEPTH)
+			break;
+		call = &thread->calls[top];
+		if (call->stack > stack)
+			break;
+		depth = top;
+		if (call->stack < stack || call->function != function)
+			continue;
+		thread->depth = depth;
+		/* A socket used inside an inner call was used inside the outer one as well. */
+		top = depth - 1;
+		if (top < MAX_DEPTH && call->sock) {
+			outer = &thread->calls[top];
+			if (!outer->sock) {
+				outer->sock = call->sock;
+				outer->ports = call->ports;
+				outer->tuple = call->tuple;
+			} else if (outer->sock != call->sock) {
+				outer->many_sockets = 1;
+			}
+			outer->many_sockets |= call->many_sockets;
+		}
+		return call;
+	}
+	thread->depth = depth;
+	return NULL;
+}
+
+static __always_inline void fill_connection(struct connection_state *state, __u64 object,
+					    struct wire_connection *id, struct wire_tuple *tuple)
+{
+	id->object = object;
+	id->generation = state->generation;
+	*tuple = state->tuple;
+}
+
+static __always_inline void report_close(struct connection_state *state, __u64 object, __u8 reason)
+{
+	struct wire_close *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record) {
+		count(&shared.events_lost);
+		return;
+	}
+	fill_header(&record->header, WIRE_CLOSE, sizeof(*record));
+	fill_connection(state, object, &record->connection, &record->tuple);
+	for (int i = 0; i < 2; i++) {
+		record->position[i] = state->position[i];
+		record->lost_bytes[i] = state->lost_bytes[i];
+	}
+	record->reason = reason;
+	record->library = state->library;
+	record->flags = state->flags & WIRE_FROM_START;
+	__builtin_memset(record->pad, 0, sizeof(record->pad));
+	bpf_ringbuf_submit(record, wakeup(false));
+}
+
+static __always_inline bool has_moved(const struct connection_state *state)
+{
+	return state->position[0] || state->position[1];
+}
+
+static __always_inline struct connection_key key_of(__u64 object)
+{
+	return (struct connection_key){.pid = current_pid(), .object = object};
+}
+
+/* The state of a connection that begins now. `flags` says whether its object was just made. */
+static __always_inline struct connection_state *begin_connection(struct pt_regs *ctx, __u64 object,
+								 __u8 flags)
+{
+	struct connection_key key = key_of(object);
+	struct connection_state state = {};
+
+	state.generation = bpf_ktime_get_ns();
+	state.flags = flags;
+	if (have_cookie)
+		state.library = bpf_get_attach_cookie(ctx);
+	if (bpf_map_update_elem(&connections, &key, &state, BPF_ANY))
+		count(&shared.connections_lost);
+	return bpf_map_lookup_elem(&connections, &key);
+}
+
+static __always_inline struct connection_state *connection_of(struct pt_regs *ctx, __u64 object)
+{
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	return state ?: begin_connection(ctx, object, 0);
+}
+
+/* The call's socket is the connection's, when all calls agree on one. */
+static __always_inline void learn_socket(struct connection_state *state, const struct call *call)
+{
+	if (!call->sock || call->many_sockets || state->flags & STATE_AMBIGUOUS)
+		return;
+	if (state->sock == call->sock && state->ports == call->ports)
+		return;
+	if (state->sock) {
+		state->flags |= STATE_AMBIGUOUS;
+		__builtin_memset(&state->tuple, 0, sizeof(state->tuple));
+		return;
+	}
+	if (call->tuple.source == WIRE_TUPLE_NONE)
+		return;
+	state->sock = call->sock;
+	state->ports = call->ports;
+	state->tuple = call->tuple;
+}
+
+/*
+ * A record with room for CAPACITY bytes, and the next bytes of the call in it. A macro, because a
+ * reservation's size must be a constant.
+ */
+#define RESERVE_AND_READ(record, source, size, read_failed, CAPACITY)                              \
+	do {                                                                                       \
+		record = bpf_ringbuf_reserve(&ring, sizeof(*record) + (CAPACITY), 0);              \
+		if (record) {                                                                      \
+			__u32 size_ = size;                                                        \
+			if (size_ > (CAPACITY))                                                    \
+				size_ = (CAPACITY);                                                \
+			asm volatile("" : "+r"(size_));                                            \
+			read_failed = bpf_probe_read_user(record->bytes, size_, source);           \
+		}                                                                                  \
+	} while (0)
+
+/* Reports the next piece of what the call moved: `moved` bytes, of which `captured` are read. */
+static __always_inline void report_piece(struct connection_state *state, struct call *call,
+					 __u8 direction, __u32 moved, __u32 captured)
+{
+	void *source = (void *)(call->buffer + call->reported);
+	__u64 position = state->position[direction] + call->reported;
+	struct wire_data *record;
+	long read_failed = 0;
+
+	call->reported += moved;
+	if (!captured)
+		record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	else if (captured <= 256)
+		RESERVE_AND_READ(record, source, captured, read_failed, 256);
+	else if (captured <= 1024)
+		RESERVE_AND_READ(record, source, captured, read_failed, 1024);
+	else if (captured <= 4096)
+		RESERVE_AND_READ(record, source, captured, read_failed, 4096);
+	else
+		RESERVE_AND_READ(record, source, captured, read_failed, PIECE_BYTES);
+	if (!record) {
+		count(&shared.events_lost);
+		state->lost_bytes[direction] += moved;
+		return;
+	}
+	if (read_failed) { /* not resident: probes cannot wait for a page */
+		count(&shared.events_lost);
+		state->lost_bytes[direction] += captured;
+		captured = 0;
+	}
+	fill_header(&record->header, WIRE_DATA, sizeof(*record) + captured);
+	fill_connection(state, call->object, &record->connection, &record->tuple);
+	record->start_ns = call->start_ns;
+	record->position = position;
+	record->lost_bytes = state->lost_bytes[direction];
+	record->moved = moved;
+	record->captured = captured;
+	record->direction = direction;
+	record->library = state->library;
+	record->flags = state->flags & WIRE_FROM_START;
+	__builtin_memset(record->pad, 0, sizeof(record->pad));
+	bpf_ringbuf_submit(record, wakeup(false));
+}
+
+/*
+ * Reports the bytes of the call from call->reported to call->moved, at least by one record, though
+ * it be empty: that tells when the end of a skip passed. Progress is kept in the call, in map
+ * memory, because the verifier would follow every value that a register could have.
+ */
+static __noinline int report_call(struct connection_state *state, struct call *call, __u8 direction)
+{
+	direction &= 1;
+	for (int i = 0; i < MAX_PIECES; i++) {
+		__u64 rest = call->moved - call->reported;
+
+		if (!call->buffer)
+			break;
+		if (rest <= PIECE_BYTES) {
+			report_piece(state, call, direction, rest, rest);
+			return 0;
+		}
+		report_piece(state, call, direction, PIECE_BYTES, PIECE_BYTES);
+	}
+	report_piece(state, call, direction, call->moved - call->reported, 0);
+	return 0;
+}
+
+/*
+ * Whether a call's first bytes can be the start of an HTTP message: a method's first letters or
+ * "HTTP/". Says yes to more than is one: the program looks closer.
+ */
+static __always_inline bool may_start_message(__u64 source, __u64 size)
+{
+	__u8 head[4] = {};
+
+	if (bpf_probe_read_user(head, size < sizeof(head) ? 1 : sizeof(head), (void *)source))
+		return true;
+	if (head[0] < 'A' || head[0] > 'Z')
+		return false;
+	return size < sizeof(head) ||
+	       (head[1] >= 'A' && head[1] <= 'Z' && head[2] >= 'A' && head[2] <= 'Z');
+}
+
+/* The call moved `size` bytes of a direction. */
+static __always_inline void commit(struct connection_state *state, struct call *call,
+				   __u8 direction, __u64 size)
+{
+	struct stream_key key = {.connection = key_of(call->object), .direction = direction};
+	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
+	__u64 position = state->position[direction];
+	bool report = true;
+
+	call->moved = size;
+	call->reported = 0;
+	if (directive && directive->generation == state->generation) {
+		if (position + size < directive->skip_until) {
+			report = false;
+		} else if (position < directive->skip_until) {
+			call->reported = directive->skip_until - position;
+		} else if (directive->watch &&
+			   directive->position >= state->captured_up_to[direction] &&
+			   call->buffer) {
+			report = may_start_message(call->buffer, size);
+			if (report)
+				state->captured_up_to[direction] = position + size;
+		}
+	}
+	if (report)
+		report_call(state, call, direction);
+	state->position[direction] += size;
+}
+
+/* The length that a returned call reports in memory, 0 when it cannot be read. */
+static __always_inline __u64 stored_length(const struct call *call)
+{
+	__u64 length = 0;
+
+	if (call->length_at)
+		bpf_probe_read_user(&length, sizeof(length), (void *)call->length_at);
+	return length;
+}
+
+/* A data function returned after moving `size` bytes (0: none, whatever the reason). */
+static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 size)
+{
+	struct connection_state *state;
+
+	if (!size && !call->sock)
+		return 0;
+	state = connection_of(ctx, call->object);
+	if (!state)
+		return 0;
+	learn_socket(state, call);
+	if (size && call->counted)
+		commit(state, call, call->direction & 1, size);
+	return 0;
+}
+
+/* Functions that return the number of bytes, or 0 or less. */
+#define SIZE_IN_RESULT(name, fn, dir, counts)                                                      \
+	SEC("uprobe")                                                                              \
+	int name##_entry(struct pt_regs *ctx)                                                      \
+	{                                                                                          \
+		return enter(ctx, fn, dir, counts, PT_REGS_PARM2(ctx), (__u32)PT_REGS_PARM3(ctx),  \
+			     0);                                                                   \
+	}                                                                                          \
+	SEC("uretprobe")                                                                           \
+	int name##_exit(struct pt_regs *ctx)                                                       \
+	{                                                                                          \
+		struct call *call = leave(ctx, fn);                                                \
+		int result = (int)PT_REGS_RC(ctx);                                                 \
+                                                                                                   \
+		return call ? finish(ctx, call, result > 0 ? result : 0) : 0;                      \
+	}
+
+/* Functions that return 0 on failure and store the number of bytes where argument `at` says. */
+#define SIZE_STORED(name, fn, dir, counts, at)                                                     \
+	SEC("uprobe")                                                                              \
+	int name##_entry(struct pt_regs *ctx)                                                      \
+	{                                                                                          \
+		return enter(ctx, fn, dir, counts, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),         \
+			     at(ctx));                                                             \
+	}                                                                                          \
+	SEC("uretprobe")                                                                           \
+	int name##_exit(struct pt_regs *ctx)                                                       \
+	{                                                                                          \
+		struct call *call = leave(ctx, fn);                                                \
+		int result = (int)PT_REGS_RC(ctx);                                                 \
+                                                                                                   \
+		return call ? finish(ctx, call, result > 0 ? stored_length(call) : 0) : 0;         \
+	}
+
+/* SSL_read: its result of 0 tells the end of the stream (close_notify), which others hide. */
+SEC("uprobe")
+int read_entry(struct pt_regs *ctx)
+{
+	return enter(ctx, FN_READ, WIRE_READ, true, PT_REGS_PARM2(ctx), (__u32)PT_REGS_PARM3(ctx),
+		     0);
+}
+
+SEC("uretprobe")
+int read_exit(struct pt_regs *ctx)
+{
+	struct call *call = leave(ctx, FN_READ);
+	int result = (int)PT_REGS_RC(ctx);
+	struct connection_key key;
+	struct connection_state *state;
+
+	if (!call)
+		return 0;
+	finish(ctx, call, result > 0 ? result : 0);
+	if (result || !call->length)
+		return 0;
+	key = key_of(call->object);
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (state && has_moved(state) && !(state->flags & STATE_EOF)) {
+		state->flags |= STATE_EOF;
+		report_close(state, call->object, WIRE_CLOSE_EOF);
+	}
+	return 0;
+}
+
+SIZE_STORED(read_ex, FN_READ_EX, WIRE_READ, true, PT_REGS_PARM4)
+SIZE_IN_RESULT(write, FN_WRITE, WIRE_WRITE, true)
+SIZE_STORED(write_ex, FN_WRITE_EX, WIRE_WRITE, true, PT_REGS_PARM4)
+SIZE_STORED(write_ex2, FN_WRITE_EX2, WIRE_WRITE, true, PT_REGS_PARM5)
+/* A peek takes nothing from the stream, but it may be the call that uses the socket. */
+SIZE_IN_RESULT(peek, FN_PEEK, WIRE_READ, false)
+SIZE_STORED(peek_ex, FN_PEEK_EX, WIRE_READ, false, PT_REGS_PARM4)
+/* Early data: SSL_read_early_data returns 1 or 2 with a length, SSL_write_early_data 1. */
+SIZE_STORED(read_early, FN_READ_EARLY, WIRE_READ, true, PT_REGS_PARM4)
+SIZE_STORED(write_early, FN_WRITE_EARLY, WIRE_WRITE, true, PT_REGS_PARM4)
+
+/* SSL_sendfile(ssl, fd, offset, size, flags): the bytes never are in the process's memory. */
+SEC("uprobe")
+int sendfile_entry(struct pt_regs *ctx)
+{
+	return enter(ctx, FN_SENDFILE, WIRE_WRITE, true, 0, PT_REGS_PARM4(ctx), 0);
+}
+
+SEC("uretprobe")
+int sendfile_exit(struct pt_regs *ctx)
+{
+	struct call *call = leave(ctx, FN_SENDFILE);
+	__s64 result = PT_REGS_RC(ctx);
+
+	return call ? finish(ctx, call, result > 0 ? result : 0) : 0;
+}
+
+/* Handshakes move no plaintext but use the socket. */
+#define HANDSHAKE(name, fn)                                                                        \
+	SEC("uprobe")                                                                              \
+	int name##_entry(struct pt_regs *ctx)                                                      \
+	{                                                                                          \
+		return enter(ctx, fn, NO_DIRECTION, false, 0, 0, 0);                               \
+	}                                                                                          \
+	SEC("uretprobe")                                                                           \
+	int name##_exit(struct pt_regs *ctx)                                                       \
+	{                                                                                          \
+		struct call *call = leave(ctx, fn);                                                \
+                                                                                                   \
+		return call ? finish(ctx, call, 0) : 0;                                            \
+	}
+
+HANDSHAKE(handshake, FN_HANDSHAKE)
+HANDSHAKE(connect, FN_CONNECT)
+HANDSHAKE(accept, FN_ACCEPT)
+
+/* SSL_new returned an object: whatever was at this address before is over. */
+SEC("uretprobe")
+int new_exit(struct pt_regs *ctx)
+{
+	__u64 object = PT_REGS_RC(ctx);
+	struct connection_key key;
+	struct connection_state *state;
+
+	if (!object || !is_traced())
+		return 0;
+	key = key_of(object);
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (state && has_moved(state))
+		report_close(state, object, WIRE_CLOSE_FREE);
+	begin_connection(ctx, object, WIRE_FROM_START);
+	return 0;
+}
+
+SEC("uprobe")
+int up_ref_entry(struct pt_regs *ctx)
+{
+	struct connection_key key = key_of(PT_REGS_PARM1(ctx));
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	if (state)
+		__sync_fetch_and_add(&state->references, 1);
+	return 0;
+}
+
+/* SSL_free ends the object when nobody else holds a reference. */
+SEC("uprobe")
+int free_entry(struct pt_regs *ctx)
+{
+	__u64 object = PT_REGS_PARM1(ctx);
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	if (!state)
+		return 0;
+	if (state->references) {
+		__sync_fetch_and_add(&state->references, -1);
+		return 0;
+	}
+	if (has_moved(state))
+		report_close(state, object, WIRE_CLOSE_FREE);
+	bpf_map_delete_elem(&connections, &key);
+	return 0;
+}
+
+/*
+ * SSL_clear makes the object ready for another connection. The library itself calls it when a
+ * handshake begins on an object (state_machine() in statem.c), so a handshake that begins anew on
+ * a used object comes through here too.
+ */
+SEC("uprobe")
+int clear_entry(struct pt_regs *ctx)
+{
+	__u64 object = PT_REGS_PARM1(ctx);
+	struct connection_key key = key_of(object);
+	struct connection_state *state;
+	__u32 references;
+
+	if (!is_traced())
+		return 0;
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (state && !has_moved(state)) {
+		state->flags |= WIRE_FROM_START;
+		return 0;
+	}
+	references = state ? state->references : 0;
+	if (state)
+		report_close(state, object, WIRE_CLOSE_REUSE);
+	state = begin_connection(ctx, object, WIRE_FROM_START);
+	if (state)
+		state->references = references;
+	return 0;
+}
+
+SEC("uprobe")
+int shutdown_entry(struct pt_regs *ctx)
+{
+	__u64 object = PT_REGS_PARM1(ctx);
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	if (state && has_moved(state) && !(state->flags & STATE_SHUTDOWN)) {
+		state->flags |= STATE_SHUTDOWN;
+		report_close(state, object, WIRE_CLOSE_SHUTDOWN);
+	}
+	return 0;
+}
+
+

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the probes and the program share besides records: the keys and values of the BPF maps.
+ */
+#ifndef TLSTRACE_STATE_H
+#define TLSTRACE_STATE_H
+
+#include "wire.h"
+
+/* struct traced_process.flags */
+#define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
+#define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */
+#define TRACED_COMMAND 0x04 /* the command itself, a child of tlstrace */
+
+struct traced_process {
+	__u64 executable_pages; /* mm.exec_vm when its mappings were last reported */
+	__u32 flags;
+	__u32 pad;
+};
+
+/* What makes a process traced when it executes a file of this identity (or of this name, see
+ * process.bpf.c). */
+struct binary_name {
+	char name[WIRE_NAME_BYTES]; /* last component, zero-padded */
+};
+
+struct connection_key {
+	__u32 pid;
+	__u32 pad;
+	__u64 object;
+};
+
+/* connection_state.flags beside WIRE_FROM_START */
+#define STATE_AMBIGUOUS 0x02 /* calls on it used different sockets: the tuple stays unknown */
+#define STATE_SHUTDOWN	0x04
+#define STATE_EOF	0x08
+
+struct connection_state {
+	__u64 generation;
+	__u64 position[2];
+	__u64 lost_bytes[2];
+	__u64 captured_up_to[2]; /* a watch directive from before this position is void */
+	__u64 sock;
+	struct wire_tuple tuple;
+	__u32 ports;
+	__u32 references; /* beyond the first */
+	__u8 flags;
+	__u8 library;
+	__u8 pad[6];
+};
+
+struct stream_key {
+	struct connection_key connection;
+	__u32 direction;
+	__u32 pad;
+};
+
+/*
+ * What the program wants of the rest of one stream. It is written by the program alone, and says
+ * nothing about another generation of the object. Captured bytes are all that no directive names:
+ * a directive that comes late costs time, never data.
+ */
+struct stream_directive {
+	__u64 generation;
+	__u64 skip_until; /* bytes before this position need not be captured; UINT64_MAX: none */
+	/*
+	 * Non-zero: the program looks for the start of a message at the start of a call. A call
+	 * that begins otherwise is not captured, until one does: from then on all is, unless a
+	 * directive says this again at a position behind that call.
+	 */
+	__u32 watch;
+	__u32 pad;
+	__u64 position; /* up to which the program had seen the stream when it said so */
+};
+
+/* shared.consumer */
+enum consumer_state {
+	CONSUMER_BUSY = 0,  /* it was woken, or looks by itself: no wakeup needed */
+	CONSUMER_TIMER = 1, /* it will look soon: wake it only when the ring fills */
+	CONSUMER_IDLE = 2,  /* it sleeps until woken */
+};
+
+/* Written by both sides; the program maps it. */
+struct shared {
+	__u64 events_lost;	/* records without room in the ring */
+	__u64 calls_lost;	/* calls of more threads or deeper nesting than is kept */
+	__u64 connections_lost; /* calls on more connections than are kept */
+	__u64 wake_bytes;	/* ring fill at which a busy program is woken early */
+	__u32 consumer;		/* enum consumer_state */
+	__u32 pad;
+};
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The records that probes put in the ring buffer, and that a recording (-w) holds: the one header
+ * that the kernel side and the program share. Native byte order and alignment; every field of a
+ * record is set by whoever makes it, because ring memory is not cleared.
+ *
+ * A stream is one direction of one TLS connection. Positions count plaintext bytes of a stream
+ * from the moment the probes first saw its TLS object, which is its beginning when
+ * WIRE_FROM_START is set.
+ */
+#ifndef TLSTRACE_WIRE_H
+#define TLSTRACE_WIRE_H
+
+#ifndef __VMLINUX_H__ /* the BPF side has these from its own types header */
+#include <linux/types.h>
+#endif
+
+/* Raised when a record's layout or meaning changes; a recording of another version is refused. */
+#define WIRE_VERSION 1
+
+enum wire_type {
+	WIRE_DATA = 1, /* struct wire_data: bytes that a TLS call moved */
+	WIRE_CLOSE,    /* struct wire_close: a stream or connection ended */
+	WIRE_PROCESS,  /* struct wire_process: made by capture, what a traced process is */
+	WIRE_EXIT,     /* struct wire_header alone: the process (all its threads) is gone */
+	WIRE_END,      /* struct wire_end: made by capture, tracing stopped; always the last */
+	/* The rest is for capture alone, never recorded and refused by intake. */
+	WIRE_EXEC = 64, /* struct wire_exec: a process runs another executable */
+	WIRE_FORK,	/* struct wire_fork: a traced process made a child, traced as well */
+	WIRE_MAPPED,	/* struct wire_header alone: the loader of a traced process mapped files */
+};
+
+enum wire_direction {
+	WIRE_READ = 0,	/* the process received it */
+	WIRE_WRITE = 1, /* the process sent it */
+};
+
+enum wire_library {
+	WIRE_OPENSSL = 0,
+	WIRE_BORINGSSL = 1,
+};
+
+/* How a connection's socket was found; the words of capture.tuple. */
+enum wire_tuple_source {
+	WIRE_TUPLE_NONE = 0,
+	WIRE_TUPLE_NESTED = 1, /* a socket call inside the TLS call */
+};
+
+enum wire_close_reason {
+	WIRE_CLOSE_FREE = 1, /* SSL_free: the object is gone */
+	WIRE_CLOSE_REUSE,    /* SSL_clear, or another socket: a new connection in the same object */
+	WIRE_CLOSE_SHUTDOWN, /* SSL_shutdown: this process writes no more; reading may go on */
+	WIRE_CLOSE_EOF,	     /* SSL_read returned 0: the peer writes no more */
+};
+
+/* wire_data.flags, wire_close.flags */
+#define WIRE_FROM_START 0x01 /* the object was seen from its creation: position 0 is the first byte */
+
+struct wire_header {
+	__u32 size; /* bytes of the whole record, this header included */
+	__u8 type;  /* enum wire_type */
+	__u8 pad[3];
+	__u64 time_ns; /* CLOCK_MONOTONIC, when the record was made */
+	__u32 pid;     /* thread group */
+	__u32 tid;
+};
+
+/* Names a connection: an address alone is shared by forked processes and reused within one. */
+struct wire_connection {
+	__u64 object;	  /* address of the SSL object in the process */
+	__u64 generation; /* differs for every use of the object */
+};
+
+/* Addresses in network order, IPv4 in the first 4 bytes; ports in host order. */
+struct wire_tuple {
+	__u8 source; /* enum wire_tuple_source; WIRE_TUPLE_NONE: the rest is zero */
+	__u8 ip_version; /* 4 or 6 */
+	__u16 local_port;
+	__u16 peer_port;
+	__u8 pad[2];
+	__u8 local[16];
+	__u8 peer[16];
+};
+
+/*
+ * Bytes [position, position + moved) of a stream passed; the first `captured` of them follow the
+ * struct. Records of a stream come in the order of their positions. Positions that no record
+ * covers passed too, and were either lost (then lost_bytes has grown by their number) or left out
+ * because the program had said that it does not need them.
+ */
+struct wire_data {
+	struct wire_header header;
+	struct wire_connection connection;
+	struct wire_tuple tuple;
+	__u64 start_ns;	  /* when the TLS call was entered; header.time_ns is when it returned */
+	__u64 position;
+	__u64 lost_bytes; /* of this stream, up to this record: passed, wanted, not delivered */
+	__u32 moved;
+	__u32 captured;
+	__u8 direction; /* enum wire_direction */
+	__u8 library;	/* enum wire_library */
+	__u8 flags;
+	__u8 pad[5];
+	__u8 bytes[];
+};
+
+/* positions and losses are indexed by enum wire_direction. */
+struct wire_close {
+	struct wire_header header;
+	struct wire_connection connection;
+	struct wire_tuple tuple;
+	__u64 position[2]; /* where each stream ended */
+	__u64 lost_bytes[2];
+	__u8 reason; /* enum wire_close_reason */
+	__u8 library;
+	__u8 flags;
+	__u8 pad[5];
+};
+
+/* The path of the executable follows, header.size says how long; it is not terminated. */
+struct wire_process {
+	struct wire_header header;
+	char path[];
+};
+
+struct wire_end {
+	struct wire_header header;
+	__u64 events_lost; /* what the probes had no room for */
+	__u8 enough;	   /* the wanted number of entries is out: what is still open makes none */
+	__u8 pad[7];
+};
+
+#define WIRE_NAME_BYTES 64
+#define WIRE_PATH_BYTES 256
+
+/* The identity is the inode's, as the kernel has it: st_dev differs from it on some filesystems. */
+struct wire_file_id {
+	__u64 device; /* super_block.s_dev, the kernel's encoding */
+	__u64 inode;
+};
+
+struct wire_exec {
+	struct wire_header header;
+	struct wire_file_id executable;
+	__u8 traced; /* whether the probes follow the process from now on */
+	__u8 held;   /* whether it was stopped and waits for SIGCONT */
+	__u8 pad[6];
+	char path[WIRE_PATH_BYTES]; /* as given to execve, terminated, possibly cut */
+};
+
+struct wire_fork {
+	struct wire_header header;
+	__u32 child;
+	__u32 pad;
+};
+
+#endif

@@ -1,0 +1,137 @@
+"""Real HTTPS clients, and what each reports of the requests that it made."""
+
+import json
+import os
+import subprocess
+
+from .case import Failure
+from .entries import Report
+from .test import HERE, PYTHON_NAME
+
+CURL = "/usr/bin/curl"
+
+
+def _curl_lines(trace, mark):
+    return [line[2:] for line in trace.splitlines() if line.startswith(mark)]
+
+
+def _header_pairs(lines):
+    return [line.split(": ", 1) if ": " in line else [line.rstrip(":"), ""]
+            for line in lines if line and not line.startswith("HTTP/")]
+
+
+def curl_command(*arguments):
+    """The command line of a curl whose output curl_report() understands."""
+    return [CURL, "-sSvk", "--http1.1", "-o", "/dev/null", "-w", "%{stdout}%{json}\n", *arguments]
+
+
+def curl_report(output, trace, pid=None):
+    """A Report of curl's -w json line and -v trace, of one request."""
+    told = json.loads(output.strip().splitlines()[-1])
+    sent, received = _curl_lines(trace, "> "), _curl_lines(trace, "< ")
+    # Of several heads (a CONNECT before, 1xx responses) the last is the exchange's.
+    first = max(i for i, line in enumerate(sent) if line.endswith(" HTTP/1.1"))
+    status = max(i for i, line in enumerate(received) if line.startswith("HTTP/"))
+    method, target, _ = sent[first].split(" ")
+    return Report(
+        method=method, target=target, status=told["http_code"],
+        response_size=told["size_download"], request_size=told["size_upload"],
+        request_headers=_header_pairs(sent[first + 1:]),
+        response_headers=_header_pairs(received[status:]),
+        local=[told["local_ip"], told["local_port"]],
+        peer=[told["remote_ip"], told["remote_port"]],
+        version=told["http_version"] if "." in told["http_version"] else "1.1",
+        side="client", executable="curl", pid=pid)
+
+
+def curl(test, *arguments):
+    """Runs curl once (arguments end with the URL); returns its Report."""
+    process = test.run(curl_command(*arguments))
+    if process.poll() != 0:
+        raise Failure(f"curl failed with {process.poll()}:\n{process.output()}")
+    return curl_report(process.text(), process.text("stderr"), process.pid)
+
+
+class KeepAliveClient:
+    """A process that makes requests on one connection when told: Python's or node's client."""
+
+    def __init__(self, process, executable, first_line):
+        self.process, self._executable = process, executable
+        self._lines_read = 0
+        process.wait_text(first_line)
+        self._read_line()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def _read_line(self):
+        self._lines_read += 1
+        self.process.wait_text(r"\A(.*\n){%d}" % self._lines_read)
+        return self.process.text().splitlines()[self._lines_read - 1]
+
+    def _report(self, told):
+        return Report(side="client", executable=self._executable, **told)
+
+    def tell(self, order):
+        """Sends an order, returns the parsed answer."""
+        self.process.send(json.dumps(order) + "\n")
+        return json.loads(self._read_line())
+
+    def request(self, target, method="GET", size=None, **more):
+        return self._report(self.tell(dict(more, target=target, method=method, size=size)))
+
+    def request_in_fork(self, target):
+        return self._report(self.tell({"fork": {"target": target}}))
+
+    def requests_in_threads(self, threads, each):
+        return [self._report(told) for told in self.tell({"threads": threads, "each": each})]
+
+    def reconnect(self):
+        self.tell({"reconnect": True})
+
+
+def python_client(test, port, host="127.0.0.1"):
+    process = test.start_target("https_client.py", host, port, stdin=subprocess.PIPE)
+    return KeepAliveClient(process, PYTHON_NAME, r"^\{")
+
+
+def node_client(test, port, host="127.0.0.1"):
+    process = test.start(["/usr/bin/node", os.path.join(HERE, "targets", "node_client.js"),
+                          host, port], stdin=subprocess.PIPE)
+    return KeepAliveClient(process, "node", "^ready")
+
+
+def s_client_command(port, *options):
+    return ["/usr/bin/openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet",
+            "-verify_quiet", *options]
+
+
+class RawPeer:
+    """targets/raw_peer.py: one connection whose every call is scripted."""
+
+    def __init__(self, test, steps, *, port=None, listen_port=None, host="127.0.0.1", name="raw"):
+        path = test.write(f"{name}.steps", json.dumps(steps))
+        if listen_port:
+            where = ["listen", test.pki.certificate, test.pki.key, host, listen_port]
+        else:
+            where = ["connect", host, port]
+        self.process = test.start_target("raw_peer.py", *where, path, stdin=subprocess.PIPE)
+        if listen_port:
+            self.process.wait_text("^listening")
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def connected(self):
+        """Its pid and addresses, once it has a connection."""
+        return json.loads(self.process.wait_text(r"^\{.*\}$")[0])
+
+    def go_on(self):
+        """Lets it pass a {"line": true}."""
+        self.process.send("\n")
+
+    def done(self):
+        self.process.wait_text("^done")
+        return self.process.wait()

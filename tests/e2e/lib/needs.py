@@ -1,0 +1,78 @@
+"""What cases may need of the host: each name gives the reason why it is missing, or None."""
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+
+from .test import HERE
+
+BUILD = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1"]
+SOURCE = os.path.join(HERE, "targets", "tls_client.c")
+
+
+def _program(path):
+    return None if shutil.which(path) else f"no {path}"
+
+
+def _bpf(program, _):
+    try:
+        done = subprocess.run([program, "--check"], capture_output=True, text=True, timeout=30,
+                              check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"tlstrace --check: {error}"
+    if done.returncode != 3:
+        return None
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return "this host cannot trace: " + (lines[-1] if lines else "tlstrace --check exits 3")
+
+
+def _root(_program_path, _shared):
+    return None if os.geteuid() == 0 else "not root"
+
+
+def _ipv6(_program_path, _shared):
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return None
+    except OSError as error:
+        return f"no IPv6 on loopback: {error}"
+
+
+def _compile(shared, name, libraries):
+    output = os.path.join(shared, name)
+    if os.path.exists(output):
+        return None
+    try:
+        done = subprocess.run([*BUILD, "-o", output, SOURCE, *libraries], capture_output=True,
+                              text=True, check=False)
+    except OSError as error:
+        return f"no compiler: {error}"
+    return None if done.returncode == 0 else f"does not link: {done.stderr.strip()[-200:]}"
+
+
+def _shared_client(_program_path, shared):
+    return _compile(shared, "tls_client", ["-lssl", "-lcrypto"])
+
+
+def _static_client(_program_path, shared):
+    return _compile(shared, "tls_client_static", ["-l:libssl.a", "-l:libcrypto.a"])
+
+
+FINDERS = {
+    "bpf": _bpf, "root": _root, "ipv6": _ipv6,
+    "tls_client": _shared_client, "tls_client_static": _static_client,
+    "nginx": lambda *_: _program("/usr/sbin/nginx"),
+    "curl": lambda *_: _program("/usr/bin/curl"),
+    "node": lambda *_: _program("/usr/bin/node"),
+    "openssl": lambda *_: _program("/usr/bin/openssl"),
+    "setpriv": lambda *_: _program("/usr/bin/setpriv"),
+    "wrk": lambda *_: _program("/usr/bin/wrk"),
+}
+
+
+@functools.lru_cache(maxsize=None)
+def missing(name, program, shared):
+    """Why this host has no `name`, or None where it has."""
+    return FINDERS[name](program, shared)

@@ -1,0 +1,729 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Processes, files, and the records about them. See capture.h. */
+#include "capture/capture.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <uthash.h>
+
+#include "log.h"
+
+/* Stale connections are looked for at most this often, and only after a process has ended. */
+#define SWEEP_INTERVAL_NS 1000000000ull
+
+/* A file that has been looked at, by its identity: most hold no TLS code, none is read twice. */
+struct file_key {
+	uint64_t device;
+	uint64_t inode;
+};
+
+struct file {
+	struct file_key key;
+	UT_hash_handle hh;
+};
+
+struct process {
+	uint32_t pid;
+	uint64_t since_ns; /* CLOCK_MONOTONIC: started, attached to or executed its program */
+	char *path;	   /* of its executable; NULL: it has not executed one */
+	UT_hash_handle hh;
+};
+
+struct capture {
+	const struct capture_options *options;
+	struct probe_set *probes;
+	struct file *files;
+	size_t tls_files;
+	struct process *processes;
+	bool ended_since_sweep;
+	uint64_t swept_ns;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* ---- files ---- */
+
+/* Notes the file; false when it was known. Without memory it is looked at again next time. */
+static bool capture__is_new_file(struct capture *capture, dev_t device, ino_t inode)
+{
+	struct file_key key = {.device = device, .inode = inode};
+	struct file *file;
+
+	HASH_FIND(hh, capture->files, &key, sizeof(key), file);
+	if (file)
+		return false;
+	file = calloc(1, sizeof(*file));
+	if (file) {
+		file->key = key;
+		HASH_ADD(hh, capture->files, key, sizeof(file->key), file);
+	}
+	return true;
+}
+
+static bool is_loader_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+
+	return !strncmp(name, "ld", 2) || !strncmp(name, "libc.musl", 9);
+}
+
+/* Puts probes into a file, once: its TLS functions, the hook of a dynamic loader. */
+static void capture__attach_file(struct capture *capture, const struct mapped_file *mapped)
+{
+	struct elf_file *elf;
+	struct tls_code code;
+	unsigned int sites;
+	uint64_t offset;
+	int err;
+
+	if (!capture__is_new_file(capture, mapped->device, mapped->inode))
+		return;
+	err = elf_file__open(mapped->fd, &elf);
+	if (err)
+		return; /* what is mapped to execute need not be ELF (a JIT's cache, Wine) */
+	err = elf_file__tls_code(elf, &code);
+	if (!err) {
+		err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites);
+		if (err) {
+			log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,
+				    strerror(-err));
+		} else {
+			capture->tls_files++;
+			log_verbose("%s: %s, %u probes", mapped->path,
+				    code.library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl",
+				    sites);
+		}
+	} else if (err != -ENOENT) {
+		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
+	}
+	if (is_loader_name(mapped->path) &&
+	    !elf_file__function(elf, "_dl_debug_state", &offset)) {
+		err = probe_set__attach_loader(capture->probes, mapped->link, offset);
+		if (err)
+			log_warning("%s: cannot see what it loads: %s", mapped->path,
+				    strerror(-err));
+	}
+	elf_file__close(elf);
+}
+
+static int attach_mapped(void *context, const struct mapped_file *mapped)
+{
+	capture__attach_file(context, mapped);
+	return 0;
+}
+
+/* Puts probes into all that the process has mapped. -ESRCH when it is gone. */
+static int capture__scan(struct capture *capture, pid_t pid)
+{
+	return process__each_mapped_file(pid, attach_mapped, capture);
+}
+
+/* Attaches to a file by a path of our own. 0 or -errno. */
+static int capture__attach_path(struct capture *capture, const char *path)
+{
+	struct mapped_file mapped = {.path = path};
+	char link[64];
+	struct stat st;
+
+	mapped.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (mapped.fd < 0)
+		return -errno;
+	if (!fstat(mapped.fd, &st) && S_ISREG(st.st_mode)) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", mapped.fd);
+		mapped.device = st.st_dev;
+		mapped.inode = st.st_ino;
+		mapped.link = link;
+		capture__attach_file(capture, &mapped);
+	}
+	close(mapped.fd);
+	return 0;
+}
+
+/* ---- processes ---- */
+
+static struct process *capture__process(struct capture *capture, uint32_t pid)
+{
+	struct process *process;
+
+	HASH_FIND(hh, capture->processes, &pid, sizeof(pid), process);
+	return process;
+}
+
+static void capture__remove_process(struct capture *capture, struct process *process)
+{
+	HASH_DELETE(hh, capture->processes, process);
+	free(process->path);
+	free(process);
+	capture->ended_since_sweep = true;
+}
+
+/* Tells the pipeline what a process is. */
+static void capture__announce(struct capture *capture, const struct process *process)
+{
+	struct {
+		struct wire_process record;
+		char path[PATH_MAX];
+	} announcement = {0};
+	size_t size = strnlen(process->path, sizeof(announcement.path));
+	struct wire_header *header = &announcement.record.header;
+
+	header->size = (uint32_t)(sizeof(announcement.record) + size);
+	header->type = WIRE_PROCESS;
+	header->time_ns = process->since_ns;
+	header->pid = header->tid = process->pid;
+	memcpy(announcement.record.path, process->path, size);
+	capture->options->record(capture->options->context,
+				 bytes__of(&announcement, header->size));
+}
+
+/*
+ * A process is traced, or another than it was: `path` is its executable's; NULL when it has not
+ * executed any of its own. NULL without memory.
+ */
+static struct process *capture__add_process(struct capture *capture, uint32_t pid, const char *path,
+					    uint64_t since_ns)
+{
+	struct process *process = capture__process(capture, pid);
+
+	if (!process) {
+		process = calloc(1, sizeof(*process));
+		if (!process)
+			return NULL;
+		process->pid = pid;
+		HASH_ADD(hh, capture->processes, pid, sizeof(process->pid), process);
+	}
+	process->since_ns = since_ns;
+	free(process->path);
+	process->path = path ? strdup(path) : NULL;
+	if (process->path)
+		capture__announce(capture, process);
+	return process;
+}
+
+/* The path of a process's executable; false when the process is gone or a kernel thread. */
+static bool read_executable(uint32_t pid, char path[PATH_MAX])
+{
+	char link[64];
+	ssize_t size;
+
+	snprintf(link, sizeof(link), "/proc/%u/exe", pid);
+	size = readlink(link, path, PATH_MAX - 1);
+	if (size < 0)
+		return false;
+	path[size] = '\0';
+	return true;
+}
+
+/* The process group leader of a thread id, or 0 when there is no such process. */
+static pid_t thread_group_of(pid_t tid)
+{
+	char path[64], line[256];
+	long group = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "Tgid: %ld", &group) == 1)
+			break;
+	fclose(file);
+	return (pid_t)group;
+}
+
+/* Begins to trace a running process. 0 or -errno; -ESRCH when it is gone. */
+static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
+{
+	char path[PATH_MAX];
+	int err;
+
+	if (capture__process(capture, (uint32_t)pid))
+		return 0;
+	if (!read_executable((uint32_t)pid, path))
+		return -ESRCH;
+	err = probe_set__trace(capture->probes, pid, flags);
+	if (err)
+		return err;
+	if (!capture__add_process(capture, (uint32_t)pid, path, now_ns())) {
+		probe_set__untrace(capture->probes, pid);
+		return -ENOMEM;
+	}
+	/* Its probes last: from the first of them on, all it does is taken in order. */
+	err = capture__scan(capture, pid);
+	if (!read_executable((uint32_t)pid, path))
+		err = -ESRCH; /* gone meanwhile: no record may tell */
+	if (err == -ESRCH) {
+		probe_set__untrace(capture->probes, pid);
+		capture__remove_process(capture, capture__process(capture, (uint32_t)pid));
+	}
+	return err;
+}
+
+/* ---- targets ---- */
+
+static int capture__trace_pid(struct capture *capture, pid_t pid)
+{
+	size_t files = capture->tls_files;
+	pid_t group = thread_group_of(pid);
+	char path[PATH_MAX];
+	int err;
+
+	if (group == getpid()) {
+		log_error("process %d is tlstrace itself", pid);
+		return 1;
+	}
+	if (!group) {
+		log_error("no process %d: is it gone? See ps -e", pid);
+		return 1;
+	}
+	if (!read_executable((uint32_t)group, path) && errno == ENOENT &&
+	    thread_group_of(pid) == group) {
+		log_error("process %d is a kernel thread or a zombie: it runs no TLS library", pid);
+		return 1;
+	}
+	err = capture__trace(capture, group, TRACED_FOLLOW);
+	if (err) {
+		log_error("cannot trace process %d: %s", pid,
+			  err == -ESRCH ? "it is gone" : strerror(-err));
+		return err == -EPERM || err == -EACCES ? 3 : 1;
+	}
+	if (capture->tls_files == files && !capture->tls_files)
+		log_warning("process %d (%s) has no TLS library yet, waiting for it to load one",
+			    pid, path);
+	return 0;
+}
+
+/* Opens a -b PATH and finds out what it is. An fd, or minus the exit status after a message. */
+static int open_binary(const char *path, struct elf_file **ret_elf)
+{
+	const char *what = NULL;
+	struct elf_file *elf = NULL;
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || fstat(fd, &st))
+		what = strerror(errno);
+	else if (S_ISDIR(st.st_mode))
+		what = "is a directory, not an ELF executable";
+	else if (!S_ISREG(st.st_mode) || elf_file__open(fd, &elf) ||
+		 !elf_file__is_executable(elf))
+		what = "is not an ELF executable of this machine (a script's interpreter is: trace "
+		       "that)";
+	if (!what) {
+		*ret_elf = elf;
+		return fd;
+	}
+	log_error("%s: %s", path, what);
+	elf_file__close(elf);
+	if (fd >= 0)
+		close(fd);
+	return -2;
+}
+
+/* Whether what /proc/PID/exe names is the file. */
+static bool executes(pid_t pid, const struct stat *file)
+{
+	char link[64];
+	struct stat st;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	return !stat(link, &st) && st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+}
+
+static void capture__trace_running(struct capture *capture, const struct stat *file)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *dirent;
+
+	if (!proc)
+		return;
+	while ((dirent = readdir(proc))) {
+		char *end;
+		long pid = strtol(dirent->d_name, &end, 10);
+
+		if (pid <= 0 || *end || pid == getpid() || !executes((pid_t)pid, file))
+			continue;
+		capture__trace(capture, (pid_t)pid, 0);
+	}
+	closedir(proc);
+}
+
+/* Traces all that executes the file behind `fd`, which `path` names. 0 or -errno. */
+static int capture__trace_file(struct capture *capture, const char *path, int fd)
+{
+	const char *slash = strrchr(path, '/');
+	struct wire_file_id id;
+	struct stat st;
+	int err;
+
+	if (fstat(fd, &st))
+		return -errno;
+	err = probe_set__identify(capture->probes, fd, &id, NULL);
+	if (!err)
+		err = probe_set__trace_binary(capture->probes, &id, slash ? slash + 1 : path);
+	if (!err)
+		capture__trace_running(capture, &st);
+	return err;
+}
+
+static int capture__trace_binary(struct capture *capture, const char *path)
+{
+	char real[PATH_MAX], interpreter[PATH_MAX];
+	struct elf_file *elf;
+	int fd, err;
+
+	fd = open_binary(path, &elf);
+	if (fd < 0)
+		return -fd;
+	if (!realpath(path, real))
+		snprintf(real, sizeof(real), "%s", path);
+	/* Before any process that runs it: its own TLS code, and the loader that maps others'. */
+	capture__attach_path(capture, real);
+	if (!elf_file__interpreter(elf, interpreter, sizeof(interpreter)))
+		capture__attach_path(capture, interpreter);
+	err = capture__trace_file(capture, real, fd);
+	if (err)
+		log_error("%s: cannot be traced: %s", path, strerror(-err));
+	elf_file__close(elf);
+	close(fd);
+	return err ? 1 : 0;
+}
+
+/* A file with a traced binary's name was executed: whether a -b PATH names that file now. */
+static bool capture__binary_replaced(struct capture *capture, const struct wire_file_id *executed)
+{
+	bool replaced = false;
+
+	for (size_t i = 0; i < capture->options->binary_count && !replaced; i++) {
+		const char *path = capture->options->binaries[i];
+		int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		struct wire_file_id id;
+
+		if (fd < 0)
+			continue;
+		if (!probe_set__identify(capture->probes, fd, &id, NULL) &&
+		    id.device == executed->device && id.inode == executed->inode) {
+			capture__trace_file(capture, path, fd);
+			replaced = true;
+		}
+		close(fd);
+	}
+	return replaced;
+}
+
+/* ---- records ---- */
+
+static void capture__release(struct capture *capture, uint32_t pid)
+{
+	if (probe_set__release(capture->probes, (pid_t)pid))
+		kill((pid_t)pid, SIGCONT);
+}
+
+/* A record of one of the types that never leave this room, copied out of the ring. */
+static bool read_record(struct bytes record, void *ret, size_t size)
+{
+	const void *data = bytes__at(record, 0, size);
+
+	if (data)
+		memcpy(ret, data, size);
+	return data;
+}
+
+static void capture__exec(struct capture *capture, struct bytes record)
+{
+	struct process *process;
+	struct wire_exec exec;
+	char path[PATH_MAX];
+	uint32_t pid;
+
+	if (!read_record(record, &exec, sizeof(exec)))
+		return;
+	pid = exec.header.pid;
+	if (!exec.traced && !capture__binary_replaced(capture, &exec.executable)) {
+		process = capture__process(capture, pid);
+		if (process) {
+			exec.header.type = WIRE_EXIT;
+			exec.header.size = sizeof(exec.header);
+			capture->options->record(capture->options->context,
+						 bytes__of(&exec.header, sizeof(exec.header)));
+			capture__remove_process(capture, process);
+		}
+		return;
+	}
+	exec.path[sizeof(exec.path) - 1] = '\0';
+	/* A process that is gone already left the path that it gave to execve. */
+	if (!read_executable(pid, path) && !realpath(exec.path, path))
+		snprintf(path, sizeof(path), "%s", exec.path);
+	capture__add_process(capture, pid, path, exec.header.time_ns);
+	capture->ended_since_sweep = true; /* the connections of what it ran before */
+	capture__scan(capture, (pid_t)pid);
+	probe_set__file_known(capture->probes, &exec.executable);
+	capture__release(capture, pid);
+}
+
+static void capture__fork(struct capture *capture, struct bytes record)
+{
+	struct process *parent;
+	struct wire_fork fork;
+
+	if (!read_record(record, &fork, sizeof(fork)))
+		return;
+	parent = capture__process(capture, fork.header.pid);
+	capture__add_process(capture, fork.child, parent ? parent->path : NULL,
+			     fork.header.time_ns);
+}
+
+static void capture__exit(struct capture *capture, struct bytes record, uint32_t pid)
+{
+	struct process *process = capture__process(capture, pid);
+
+	capture->options->record(capture->options->context, record);
+	if (process)
+		capture__remove_process(capture, process);
+}
+
+/* Data of a process whose fork or exec record was lost: it is named now, late but in order. */
+static void capture__identify_stranger(struct capture *capture, uint32_t pid)
+{
+	char path[PATH_MAX];
+
+	if (!capture__process(capture, pid) && read_executable(pid, path))
+		capture__add_process(capture, pid, path, 0);
+}
+
+static void on_record(void *context, struct bytes record)
+{
+	struct capture *capture = context;
+	struct wire_header header;
+
+	if (!read_record(record, &header, sizeof(header)))
+		return;
+	switch (header.type) {
+	case WIRE_EXEC:
+		capture__exec(capture, record);
+		break;
+	case WIRE_FORK:
+		capture__fork(capture, record);
+		break;
+	case WIRE_MAPPED:
+		capture__scan(capture, (pid_t)header.pid);
+		capture__release(capture, header.pid);
+		break;
+	case WIRE_EXIT:
+		capture__exit(capture, record, header.pid);
+		break;
+	default:
+		capture__identify_stranger(capture, header.pid);
+		capture->options->record(capture->options->context,
+					 bytes__first(record, header.size));
+	}
+}
+
+static bool is_stale(void *context, uint32_t pid, uint64_t generation_ns)
+{
+	struct process *process = capture__process(context, pid);
+
+	return !process || generation_ns < process->since_ns;
+}
+
+static void capture__sweep(struct capture *capture)
+{
+	uint64_t now;
+
+	if (!capture->ended_since_sweep)
+		return;
+	now = now_ns();
+	if (now - capture->swept_ns < SWEEP_INTERVAL_NS)
+		return;
+	probe_set__sweep(capture->probes, is_stale, capture);
+	capture->ended_since_sweep = false;
+	capture->swept_ns = now;
+}
+
+/* ---- the whole ---- */
+
+/* Says which part of the system is missing, and what to do. The exit status. */
+static int say_cannot(const char *step, int err)
+{
+	if (err == -EPERM || err == -EACCES)
+		log_error("cannot %s: %s; run it as root, or with the capabilities CAP_BPF, "
+			  "CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_RESOURCE",
+			  step, strerror(-err));
+	else
+		log_error("cannot %s on this kernel: %s; tlstrace --check says what is missing",
+			  step, strerror(-err));
+	return 3;
+}
+
+static int capture__check_namespace(struct capture *capture)
+{
+	struct wire_file_id id;
+	uint32_t pid;
+	int err = probe_set__identify(capture->probes, STDERR_FILENO, &id, &pid);
+
+	if (err)
+		return say_cannot("run BPF programs (BPF_PROG_TEST_RUN)", err);
+	if (pid != (uint32_t)getpid()) {
+		log_error("cannot trace from inside a pid namespace: run it on the host, or in a "
+			  "container that shares the host's pids (--pid=host)");
+		return 3;
+	}
+	return 0;
+}
+
+static int capture__attach_targets(struct capture *capture)
+{
+	const struct capture_options *options = capture->options;
+	int status = 0;
+
+	for (size_t i = 0; i < options->binary_count && !status; i++)
+		status = capture__trace_binary(capture, options->binaries[i]);
+	for (size_t i = 0; i < options->pid_count && !status; i++)
+		status = capture__trace_pid(capture, options->pids[i]);
+	if (!status && options->command) {
+		int err = probe_set__trace(capture->probes, options->command,
+					   TRACED_FOLLOW | TRACED_HOLD | TRACED_COMMAND);
+
+		if (!err && !capture__add_process(capture, (uint32_t)options->command, NULL, 0))
+			err = -ENOMEM;
+		if (err) {
+			log_error("cannot trace the command: %s", strerror(-err));
+			status = 1;
+		}
+	}
+	return status;
+}
+
+int capture__new(const struct capture_options *options, struct capture **ret_capture)
+{
+	struct capture *capture = calloc(1, sizeof(*capture));
+	struct probe_set_options probe_options = {
+		.ring_bytes = options->ring_bytes,
+		.record = on_record,
+		.context = capture,
+	};
+	const char *step;
+	int status, err;
+
+	if (!capture) {
+		log_error("out of memory");
+		return 1;
+	}
+	capture->options = options;
+	err = probe_set__new(&probe_options, &capture->probes, &step);
+	status = err ? say_cannot(step, err) : capture__check_namespace(capture);
+	if (!status)
+		status = capture__attach_targets(capture);
+	if (status)
+		capture__free(capture);
+	else
+		*ret_capture = capture;
+	return status;
+}
+
+void capture__free(struct capture *capture)
+{
+	struct process *process, *next_process;
+	struct file *file, *next_file;
+
+	if (!capture)
+		return;
+	HASH_ITER(hh, capture->processes, process, next_process) {
+		probe_set__untrace(capture->probes, (pid_t)process->pid);
+		capture__release(capture, process->pid);
+		capture__remove_process(capture, process);
+	}
+	probe_set__free(capture->probes);
+	HASH_ITER(hh, capture->files, file, next_file) {
+		HASH_DELETE(hh, capture->files, file);
+		free(file);
+	}
+	free(capture);
+}
+
+size_t capture__process_count(const struct capture *capture)
+{
+	return HASH_COUNT(capture->processes);
+}
+
+size_t capture__file_count(const struct capture *capture)
+{
+	return capture->tls_files;
+}
+
+int capture__drain(struct capture *capture)
+{
+	int count = probe_set__drain(capture->probes);
+
+	capture__sweep(capture);
+	return count;
+}
+
+int capture__ring_fd(const struct capture *capture)
+{
+	return probe_set__ring_fd(capture->probes);
+}
+
+void capture__set_consumer(struct capture *capture, enum consumer_state state)
+{
+	probe_set__set_consumer(capture->probes, state);
+}
+
+bool capture__pending(const struct capture *capture)
+{
+	struct pollfd ring = {.fd = probe_set__ring_fd(capture->probes), .events = POLLIN};
+
+	return poll(&ring, 1, 0) > 0;
+}
+
+int capture__held_map_fd(const struct capture *capture)
+{
+	return probe_set__held_map_fd(capture->probes);
+}
+
+void capture__direct(struct capture *capture, const struct directive *directive)
+{
+	probe_set__direct(capture->probes, directive);
+}
+
+void capture__forget(struct capture *capture, uint32_t pid,
+		     const struct wire_connection *connection)
+{
+	probe_set__forget(capture->probes, pid, connection);
+}
+
+void capture__finish(struct capture *capture, bool enough)
+{
+	struct wire_end end = {
+		.header = {.size = sizeof(end), .type = WIRE_END},
+		.enough = enough,
+	};
+	struct process *process, *next;
+
+	/* What is not traced delivers no more: the drain after it is the last. */
+	HASH_ITER(hh, capture->processes, process, next)
+		probe_set__untrace(capture->probes, (pid_t)process->pid);
+	if (!enough)
+		probe_set__drain(capture->probes);
+	end.header.time_ns = now_ns();
+	end.events_lost = probe_set__events_lost(capture->probes);
+	capture->options->record(capture->options->context, bytes__of(&end, sizeof(end)));
+}

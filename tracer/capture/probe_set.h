@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The BPF programs and maps, loaded and attached: the only file that knows their names. What to
+ * attach where, and what the records mean, is decided by its callers.
+ */
+#ifndef TLSTRACE_PROBE_SET_H
+#define TLSTRACE_PROBE_SET_H
+
+#include "base/bytes.h"
+#include "flow/flow.h"
+#include "state.h"
+#include "symbols.h"
+
+struct probe_set;
+
+/* Takes a record from the ring; the view is valid during the call. */
+typedef void record_fn(void *context, struct bytes record);
+
+struct probe_set_options {
+	size_t ring_bytes; /* a power of two, at least a page */
+	record_fn *record;
+	void *context;
+};
+
+/*
+ * Loads the programs and maps, and attaches what watches processes and sockets; nothing is traced
+ * yet. 0; -EPERM or -EACCES without the privilege, -EOPNOTSUPP or another -errno when the kernel
+ * cannot; *ret_step then says which step failed ("load BPF programs", ...), static text.
+ */
+int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
+		   const char **ret_step);
+
+/* Detaches and unloads everything: the targets run as if it never was. NULL is fine. */
+void probe_set__free(struct probe_set *set);
+
+/*
+ * Puts probes on the TLS functions of the file that `path` opens, for all processes. 0, or -errno
+ * with none left on it. *ret_sites is the number of probes.
+ */
+int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
+			  unsigned int *ret_sites);
+
+/* Puts a probe on the dynamic loader's _dl_debug_state at `offset` of the file. 0 or -errno. */
+int probe_set__attach_loader(struct probe_set *set, const char *path, uint64_t offset);
+
+/*
+ * What the probes take for the identity of the open file `fd`, and for the pid of this process
+ * (ret_pid may be NULL), which differs from getpid() in a pid namespace. 0 or -errno.
+ */
+int probe_set__identify(struct probe_set *set, int fd, struct wire_file_id *ret_id,
+			uint32_t *ret_pid);
+
+/* Traces a process; flags are TRACED_*. 0; -E2BIG when the table is full. */
+int probe_set__trace(struct probe_set *set, pid_t pid, uint32_t flags);
+void probe_set__untrace(struct probe_set *set, pid_t pid);
+
+/*
+ * Traces every process that executes the file from now on, and reports those that execute another
+ * file called `name` (cut to WIRE_NAME_BYTES - 1). 0 or -errno.
+ */
+int probe_set__trace_binary(struct probe_set *set, const struct wire_file_id *id,
+			    const char *name);
+
+/* A process that executes this file need not be held: its probes are in place. */
+void probe_set__file_known(struct probe_set *set, const struct wire_file_id *id);
+
+/* Whether the process was held; it is not any more for the probes, SIGCONT is the caller's. */
+bool probe_set__release(struct probe_set *set, pid_t pid);
+
+/* The map of held processes (key: u32 pid), for the guard. */
+int probe_set__held_map_fd(const struct probe_set *set);
+
+/* See flow.h. */
+void probe_set__direct(struct probe_set *set, const struct directive *directive);
+void probe_set__forget(struct probe_set *set, uint32_t pid,
+		       const struct wire_connection *connection);
+
+/* Whether a connection that began at generation_ns (CLOCK_MONOTONIC) cannot live any more. */
+typedef bool connection_stale_fn(void *context, uint32_t pid, uint64_t generation_ns);
+
+/*
+ * Drops what the probes keep of connections that are stale: those of a process that ended, or
+ * executed something else, without freeing its TLS objects.
+ */
+void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context);
+
+/* Readable by poll(2) as long as the ring holds anything; for edge-triggered epoll. */
+int probe_set__ring_fd(const struct probe_set *set);
+
+/* Hands all records that are ready to options.record. Their number, or -errno. */
+int probe_set__drain(struct probe_set *set);
+
+/* Tells the probes how eagerly to wake this process. */
+void probe_set__set_consumer(struct probe_set *set, enum consumer_state state);
+
+/* Records, calls and connections that the probes had no room for, so far. */
+uint64_t probe_set__events_lost(const struct probe_set *set);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The open exchanges of one connection, in a list, oldest first. A list, because HTTP/1 asks for
+ * the oldest and HTTP/2 has few streams open at a time; the maximum bounds the walk. See pairing.h.
+ */
+#include "exchange/pairing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* No method or scheme in use is nearly as long. */
+#define WORD_MAX_BYTES 64
+
+struct pairing {
+	struct connection *connection;
+	exchange_done_fn *done;
+	void *context;
+	struct exchange *oldest;
+	struct exchange **tail; /* where the next one is linked in */
+	size_t count;
+};
+
+int pairing__new(struct connection *connection, exchange_done_fn *done, void *context,
+		 struct pairing **ret_pairing)
+{
+	struct pairing *pairing = calloc(1, sizeof(*pairing));
+
+	if (!pairing)
+		return -ENOMEM;
+	pairing->connection = connection;
+	pairing->done = done;
+	pairing->context = context;
+	pairing->tail = &pairing->oldest;
+	*ret_pairing = pairing;
+	return 0;
+}
+
+static void message__init(struct message *message)
+{
+	headers__init(&message->headers);
+	headers__init(&message->trailers);
+}
+
+static void message__free(struct message *message)
+{
+	headers__free(&message->headers);
+	headers__free(&message->trailers);
+}
+
+static int exchange__new(struct connection *connection, uint64_t id, struct exchange **ret_exchange)
+{
+	struct exchange *exchange = calloc(1, sizeof(*exchange));
+
+	if (!exchange)
+		return -ENOMEM;
+	exchange->id = id;
+	exchange->connection = connection;
+	message__init(&exchange->request);
+	message__init(&exchange->response);
+	buf__init(&exchange->method, WORD_MAX_BYTES);
+	buf__init(&exchange->scheme, WORD_MAX_BYTES);
+	buf__init(&exchange->authority, TARGET_MAX_BYTES);
+	buf__init(&exchange->path, TARGET_MAX_BYTES);
+	buf__init(&exchange->query, TARGET_MAX_BYTES);
+	*ret_exchange = exchange;
+	return 0;
+}
+
+static void exchange__free(struct exchange *exchange)
+{
+	message__free(&exchange->request);
+	message__free(&exchange->response);
+	buf__free(&exchange->method);
+	buf__free(&exchange->scheme);
+	buf__free(&exchange->authority);
+	buf__free(&exchange->path);
+	buf__free(&exchange->query);
+	free(exchange);
+}
+
+void pairing__free(struct pairing *pairing)
+{
+	struct exchange *next;
+
+	if (!pairing)
+		return;
+	for (struct exchange *exchange = pairing->oldest; exchange; exchange = next) {
+		next = exchange->next;
+		exchange__free(exchange);
+	}
+	free(pairing);
+}
+
+size_t pairing__count(const struct pairing *pairing)
+{
+	return pairing->count;
+}
+
+int pairing__open(struct pairing *pairing, uint64_t id, struct exchange **ret_exchange)
+{
+	struct exchange *exchange;
+	int err;
+
+	if (pairing__find(pairing, id))
+		return -EEXIST;
+	err = exchange__new(pairing->connection, id, &exchange);
+	if (err)
+		return err;
+	if (pairing->count == PAIRING_MAX_OPEN)
+		pairing__give_up(pairing, pairing->oldest, REASON_TRUNCATED);
+	*pairing->tail = exchange;
+	pairing->tail = &exchange->next;
+	pairing->count++;
+	*ret_exchange = exchange;
+	return 0;
+}
+
+struct exchange *pairing__find(struct pairing *pairing, uint64_t id)
+{
+	struct exchange *exchange = pairing->oldest;
+
+	while (exchange && exchange->id != id)
+		exchange = exchange->next;
+	return exchange;
+}
+
+struct exchange *pairing__oldest(struct pairing *pairing)
+{
+	return pairing->oldest;
+}
+
+/* Takes it out of the list first: `done` sees the pairing without it. */
+static void pairing__hand_on(struct pairing *pairing, struct exchange *exchange)
+{
+	struct exchange **link = &pairing->oldest;
+
+	while (*link != exchange)
+		link = &(*link)->next;
+	*link = exchange->next;
+	if (!*link)
+		pairing->tail = link;
+	exchange->next = NULL;
+	pairing->count--;
+	pairing->done(pairing->context, exchange);
+	exchange__free(exchange);
+}
+
+bool pairing__settle(struct pairing *pairing, struct exchange *exchange)
+{
+	if (exchange->request.begun && !exchange->request.ended)
+		return false;
+	if (!exchange->response.ended)
+		return false;
+	pairing__hand_on(pairing, exchange);
+	return true;
+}
+
+void pairing__give_up(struct pairing *pairing, struct exchange *exchange, enum reason reason)
+{
+	exchange__fault(exchange, reason);
+	if (exchange->request.begun && !exchange->response.ended)
+		exchange__fault(exchange, REASON_NO_RESPONSE);
+	pairing__hand_on(pairing, exchange);
+}
+
+void pairing__give_up_all(struct pairing *pairing, enum reason reason)
+{
+	while (pairing->oldest)
+		pairing__give_up(pairing, pairing->oldest, reason);
+}
+
+void exchange__fault(struct exchange *exchange, enum reason reason)
+{
+	if (exchange->reason == REASON_NONE)
+		exchange->reason = reason;
+}

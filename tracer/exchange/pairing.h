@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Pairs the requests and responses of one connection. A protocol parser names every message by an
+ * id (HTTP/1 counts, HTTP/2 has stream ids) and reports what it sees; an exchange is handed on, in
+ * the order in which exchanges end, the moment both of its messages have ended, or when its parser
+ * or the connection gives it up. Does no I/O and reads no clock.
+ */
+#ifndef TLSTRACE_PAIRING_H
+#define TLSTRACE_PAIRING_H
+
+#include "exchange/exchange.h"
+
+/* Requests without a response that one connection may have; the oldest is given up beyond. */
+#define PAIRING_MAX_OPEN 1024
+
+/* Takes a finished exchange; it is freed when this returns. */
+typedef void exchange_done_fn(void *context, const struct exchange *exchange);
+
+struct pairing;
+
+/*
+ * An empty pairing for `connection`, which must outlive it. 0 or -ENOMEM; *ret_pairing is the
+ * caller's to free.
+ */
+int pairing__new(struct connection *connection, exchange_done_fn *done, void *context,
+		 struct pairing **ret_pairing);
+
+/* Frees it with its open exchanges, without handing them on. NULL is fine. */
+void pairing__free(struct pairing *pairing);
+
+/*
+ * Begins an exchange. It is open until both messages have ended. 0, -EEXIST when `id` is open,
+ * -ENOMEM. *ret_exchange belongs to the pairing.
+ */
+int pairing__open(struct pairing *pairing, uint64_t id, struct exchange **ret_exchange);
+
+/* The open exchange called `id`, or NULL. */
+struct exchange *pairing__find(struct pairing *pairing, uint64_t id);
+
+/* The oldest open exchange (follow ->next for the others), or NULL. */
+struct exchange *pairing__oldest(struct pairing *pairing);
+
+/* How many exchanges are open. */
+size_t pairing__count(const struct pairing *pairing);
+
+/*
+ * Says that a message of `exchange` may have ended. When both have (request.ended or never begun,
+ * and response.ended), the exchange is handed on and freed: true, and the pointer is dead.
+ */
+bool pairing__settle(struct pairing *pairing, struct exchange *exchange);
+
+/*
+ * Hands an open exchange on as it is and frees it. `reason` is recorded unless it has one; a
+ * request that was seen and has no ended response is incomplete whatever the reason.
+ */
+void pairing__give_up(struct pairing *pairing, struct exchange *exchange, enum reason reason);
+
+/* Gives up all, oldest first. */
+void pairing__give_up_all(struct pairing *pairing, enum reason reason);
+
+/* Records why an exchange is incomplete; the first reason stays. */
+void exchange__fault(struct exchange *exchange, enum reason reason);
+
+#endif

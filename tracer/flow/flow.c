@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Connections and their streams. See flow.h.
+ *
+ * A connection is found by process and object; its generation tells a reused object from the same
+ * connection. While nothing is known of what it speaks, each direction's first bytes are offered
+ * to the parsers. Seen from its start, a connection that none of them takes is left alone for
+ * good; joined late, its bytes may be the middle of anything, so each call's first bytes are
+ * offered until one is the start of a message, and the probes are told to show only such calls.
+ */
+#include "flow/flow.h"
+#include "proto/parser.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) malloc(size)
+#include <uthash.h>
+#include <utlist.h>
+
+/* No parser needs more to decide (parser_ops.detect). */
+#define DETECT_BYTES 64
+
+/* Telling the probes to skip costs a system call: not worth it for less. */
+#define SKIP_WORTH_BYTES (128 * 1024)
+
+static const struct parser_ops *const parsers[] = {&http1_ops};
+
+#define PARSER_COUNT (sizeof(parsers) / sizeof(parsers[0]))
+
+struct stream {
+	uint64_t position; /* up to which events covered it */
+	uint64_t lost_bytes;
+	uint64_t skip_until; /* what the probes were told */
+	uint64_t call_ns;    /* entry of the TLS call that the last event was of */
+	struct passage head_when;
+	uint8_t head_size;
+	uint8_t head[DETECT_BYTES]; /* first bytes, while undecided */
+};
+
+enum speaks {
+	SPEAKS_UNDECIDED,
+	SPEAKS_PROTOCOL, /* ops and parser are set */
+	SPEAKS_OTHER,	 /* nothing we parse */
+};
+
+struct conn_key {
+	uint32_t pid;
+	uint32_t zero; /* hashed as bytes: no padding */
+	uint64_t object;
+};
+
+struct process;
+
+struct conn {
+	struct conn_key key;
+	struct flow *flow;
+	struct connection info;
+	enum speaks speaks;
+	bool directed; /* the probes hold a directive for it */
+	const struct parser_ops *ops;
+	struct parser *parser;
+	struct pairing *pairing;
+	struct stream streams[2];
+	struct process *process;
+	struct conn *prev, *next;	  /* in flow.quiet */
+	struct conn *of_prev, *of_next; /* in process.conns */
+	UT_hash_handle hh;
+};
+
+struct process {
+	uint32_t pid;
+	struct buf path;
+	struct conn *conns;
+	UT_hash_handle hh;
+};
+
+struct flow {
+	struct flow_callbacks callbacks;
+	struct conn *conns;
+	struct process *processes;
+	struct conn *quiet; /* the one with the oldest event first */
+	struct flow_counts counts;
+};
+
+#define PATH_MAX_BYTES 4096
+
+int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
+{
+	struct flow *flow = calloc(1, sizeof(*flow));
+
+	if (!flow)
+		return -ENOMEM;
+	flow->callbacks = *callbacks;
+	*ret_flow = flow;
+	return 0;
+}
+
+const struct flow_counts *flow__counts(const struct flow *flow)
+{
+	return &flow->counts;
+}
+
+static struct process *flow__process(struct flow *flow, uint32_t pid)
+{
+	struct process *process;
+
+	HASH_FIND(hh, flow->processes, &pid, sizeof(pid), process);
+	if (process)
+		return process;
+	process = calloc(1, sizeof(*process));
+	if (!process)
+		return NULL;
+	process->pid = pid;
+	buf__init(&process->path, PATH_MAX_BYTES);
+	HASH_ADD(hh, flow->processes, pid, sizeof(process->pid), process);
+	if (!process->hh.tbl) {
+		free(process);
+		return NULL;
+	}
+	return process;
+}
+
+static void on_exchange(void *context, const struct exchange *exchange)
+{
+	struct conn *conn = context;
+	const struct flow_callbacks *callbacks = &conn->flow->callbacks;
+
+	callbacks->exchange(callbacks->context, exchange, buf__view(&conn->process->path));
+}
+
+static void conn__drop_parser(struct conn *conn)
+{
+	if (conn->ops)
+		conn->ops->free(conn->parser);
+	pairing__free(conn->pairing);
+	conn->ops = NULL;
+	conn->parser = NULL;
+	conn->pairing = NULL;
+}
+
+/* Takes it out of all tables; its exchanges have been handed on, or are dropped. */
+static void flow__remove(struct flow *flow, struct conn *conn)
+{
+	if (conn->directed && flow->callbacks.forget)
+		flow->callbacks.forget(flow->callbacks.context, conn->key.pid, &conn->info.id);
+	conn__drop_parser(conn);
+	HASH_DELETE(hh, flow->conns, conn);
+	DL_DELETE(flow->quiet, conn);
+	DL_DELETE2(conn->process->conns, conn, of_prev, of_next);
+	free(conn);
+}
+
+static void flow__end(struct flow *flow, struct conn *conn, enum end_kind kind, uint64_t time_ns)
+{
+	if (conn->ops)
+		conn->ops->end(conn->parser, WIRE_READ, kind, time_ns);
+	flow__remove(flow, conn);
+}
+
+static struct conn *flow__new_conn(struct flow *flow, const struct event *event)
+{
+	struct process *process = flow__process(flow, event->pid);
+	struct conn *conn;
+
+	if (!process)
+		return NULL;
+	if (HASH_COUNT(flow->conns) >= FLOW_MAX_CONNECTIONS) {
+		flow->counts.evicted++;
+		flow__end(flow, flow->quiet, END_TRACE, event->time_ns);
+	}
+	conn = calloc(1, sizeof(*conn));
+	if (!conn)
+		return NULL;
+	conn->flow = flow;
+	conn->key = (struct conn_key){.pid = event->pid, .object = event->connection.object};
+	conn->info.pid = event->pid;
+	conn->info.id = event->connection;
+	conn->info.library = event->library;
+	conn->info.from_start = event->from_start;
+	conn->process = process;
+	HASH_ADD(hh, flow->conns, key, sizeof(conn->key), conn);
+	if (!conn->hh.tbl) {
+		free(conn);
+		return NULL;
+	}
+	DL_APPEND(flow->quiet, conn);
+	DL_APPEND2(process->conns, conn, of_prev, of_next);
+	flow->counts.connections++;
+	return conn;
+}
+
+/* The connection of a DATA or CLOSE event; made anew when its object serves another one now. */
+static struct conn *flow__conn(struct flow *flow, const struct event *event, bool create)
+{
+	struct conn_key key = {.pid = event->pid, .object = event->connection.object};
+	struct conn *conn;
+
+	HASH_FIND(hh, flow->conns, &key, sizeof(key), conn);
+	if (conn && conn->info.id.generation != event->connection.generation) {
+		/* Its close was lost. */
+		flow__end(flow, conn, END_REUSED, event->time_ns);
+		conn = NULL;
+	}
+	if (!conn && create)
+		conn = flow__new_conn(flow, event);
+	if (!conn)
+		return NULL;
+	if (flow->quiet->prev != conn) {
+		DL_DELETE(flow->quiet, conn);
+		DL_APPEND(flow->quiet, conn);
+	}
+	conn->info.tid = event->tid;
+	conn->info.tuple = event->tuple;
+	return conn;
+}
+
+static void flow__direct(struct flow *flow, struct conn *conn, enum wire_direction direction,
+			 uint64_t skip_until, bool watch)
+{
+	struct directive directive = {
+		.pid = conn->key.pid,
+		.connection = conn->info.id,
+		.direction = direction,
+		.skip_until = skip_until,
+		.position = conn->streams[direction].position,
+		.watch = watch,
+	};
+
+	conn->streams[direction].skip_until = skip_until;
+	if (!flow->callbacks.directive)
+		return;
+	conn->directed = true;
+	flow->callbacks.directive(flow->callbacks.context, &directive);
+}
+
+static void flow__leave_alone(struct flow *flow, struct conn *conn)
+{
+	conn->speaks = SPEAKS_OTHER;
+	flow->counts.not_http++;
+	flow__direct(flow, conn, WIRE_READ, UINT64_MAX, false);
+	flow__direct(flow, conn, WIRE_WRITE, UINT64_MAX, false);
+}
+
+/* Tells the probes what the parser can do without, where that has become worth telling. */
+static void flow__advise(struct flow *flow, struct conn *conn, enum wire_direction direction)
+{
+	struct stream *stream = &conn->streams[direction];
+	uint64_t skippable = conn->ops->skippable(conn->parser, direction);
+
+	if (conn->ops->searching(conn->parser, direction)) {
+		flow__direct(flow, conn, direction, stream->skip_until, true);
+	} else if (skippable >= UINT64_MAX - stream->position) {
+		if (stream->skip_until != UINT64_MAX)
+			flow__direct(flow, conn, direction, UINT64_MAX, false);
+	} else if (skippable >= SKIP_WORTH_BYTES &&
+		   stream->position + skippable > stream->skip_until) {
+		flow__direct(flow, conn, direction, stream->position + skippable, false);
+	}
+}
+
+static int conn__open(struct flow *flow, struct conn *conn, const struct parser_ops *ops)
+{
+	int err = pairing__new(&conn->info, on_exchange, conn, &conn->pairing);
+
+	if (!err)
+		err = ops->new(conn->pairing, &conn->info, conn->info.from_start, &conn->parser);
+	if (err) {
+		conn__drop_parser(conn);
+		flow->counts.out_of_memory++;
+		return err;
+	}
+	conn->ops = ops;
+	conn->speaks = SPEAKS_PROTOCOL;
+	return 0;
+}
+
+static void conn__data(struct flow *flow, struct conn *conn, enum wire_direction direction,
+		       struct bytes bytes, bool call_start, const struct passage *when)
+{
+	if (!bytes.size)
+		return;
+	if (conn->ops->data(conn->parser, direction, bytes, call_start, when))
+		flow->counts.out_of_memory++;
+}
+
+/* What the parsers make of the first bytes of a message; *ret_ops is set with VERDICT_YES. */
+static enum verdict detect(struct bytes head, const struct parser_ops **ret_ops)
+{
+	enum verdict best = VERDICT_NO;
+
+	for (size_t i = 0; i < PARSER_COUNT; i++) {
+		enum verdict verdict = parsers[i]->detect(head);
+
+		if (verdict == VERDICT_YES) {
+			*ret_ops = parsers[i];
+			return verdict;
+		}
+		if (verdict == VERDICT_MORE)
+			best = VERDICT_MORE;
+	}
+	return best;
+}
+
+/* Bytes of a connection of which it is not known what it speaks. */
+static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_direction direction,
+			    struct bytes bytes, bool call_start, const struct passage *when)
+{
+	struct stream *stream = &conn->streams[direction];
+	const struct parser_ops *ops = NULL;
+	struct bytes fresh;
+	enum verdict verdict;
+
+	if (!stream->head_size) {
+		if (!call_start)
+			return;
+		stream->head_when = *when;
+	}
+	fresh = bytes__first(bytes, DETECT_BYTES - stream->head_size);
+	memcpy(stream->head + stream->head_size, fresh.data, fresh.size);
+	verdict = detect(bytes__of(stream->head, stream->head_size + fresh.size), &ops);
+	if (verdict == VERDICT_MORE && stream->head_size + fresh.size < DETECT_BYTES) {
+		stream->head_size += fresh.size;
+		return;
+	}
+	if (verdict != VERDICT_YES) {
+		stream->head_size = 0;
+		if (conn->info.from_start)
+			flow__leave_alone(flow, conn);
+		else
+			flow__direct(flow, conn, direction, stream->skip_until, true);
+		return;
+	}
+	if (conn__open(flow, conn, ops))
+		return;
+	/* What waited of the other direction came first. */
+	for (int i = 0; i < 2; i++) {
+		enum wire_direction d = i ? direction : 1 - direction;
+		struct stream *waiting = &conn->streams[d];
+
+		conn__data(flow, conn, d, bytes__of(waiting->head, waiting->head_size), true,
+			   &waiting->head_when);
+	}
+	conn__data(flow, conn, direction, bytes, !stream->head_size, when);
+	conn->streams[0].head_size = conn->streams[1].head_size = 0;
+}
+
+static void conn__gap(struct conn *conn, enum wire_direction direction, uint64_t size,
+		      enum gap_kind kind, const struct passage *when)
+{
+	if (!size)
+		return;
+	conn->streams[direction].head_size = 0; /* what follows is not its continuation */
+	if (conn->ops)
+		conn->ops->gap(conn->parser, direction, size, kind, when);
+}
+
+/*
+ * Steps over `size` bytes that are not here; `*lost` of the bytes up to here were lost and are
+ * not accounted for yet. What the probes left out comes first: they leave out up to a position
+ * and want all that follows.
+ */
+static void conn__step(struct conn *conn, enum wire_direction direction, uint64_t size,
+		       uint64_t *lost, const struct passage *when)
+{
+	uint64_t lost_here = *lost < size ? *lost : size;
+
+	*lost -= lost_here;
+	conn__gap(conn, direction, size - lost_here, GAP_SKIPPED, when);
+	conn__gap(conn, direction, lost_here, GAP_LOST, when);
+	conn->streams[direction].position += size;
+}
+
+static void flow__data(struct flow *flow, const struct event *event)
+{
+	enum wire_direction direction = event->data.direction;
+	struct conn *conn = flow__conn(flow, event, true);
+	struct bytes bytes = event->data.bytes;
+	struct passage when = {.first_ns = event->data.start_ns, .last_ns = event->time_ns};
+	struct stream *stream;
+	bool call_start;
+	uint64_t lost;
+
+	if (!conn) {
+		flow->counts.out_of_memory++;
+		return;
+	}
+	stream = &conn->streams[direction];
+	if (event->data.position < stream->position || event->data.lost_bytes < stream->lost_bytes)
+		return; /* no recording of ours: streams only go on */
+	/* What is read passed when the call returned, not while it waited. */
+	if (direction == WIRE_READ)
+		when.first_ns = when.last_ns;
+	flow->counts.bytes_captured += bytes.size;
+	lost = event->data.lost_bytes - stream->lost_bytes;
+	stream->lost_bytes = event->data.lost_bytes;
+	conn__step(conn, direction, event->data.position - stream->position, &lost, &when);
+	call_start = event->data.start_ns != stream->call_ns;
+	stream->call_ns = event->data.start_ns;
+	stream->position += bytes.size;
+	if (conn->speaks == SPEAKS_PROTOCOL)
+		conn__data(flow, conn, direction, bytes, call_start, &when);
+	else if (conn->speaks == SPEAKS_UNDECIDED && bytes.size)
+		flow__undecided(flow, conn, direction, bytes, call_start, &when);
+	conn__step(conn, direction, event->data.moved - bytes.size, &lost, &when);
+	if (conn->speaks == SPEAKS_PROTOCOL)
+		flow__advise(flow, conn, direction);
+}
+
+static void flow__close(struct flow *flow, const struct event *event)
+{
+	struct conn *conn = flow__conn(flow, event, false);
+	struct passage when = {.first_ns = event->time_ns, .last_ns = event->time_ns};
+
+	if (!conn)
+		return;
+	for (int d = 0; d < 2; d++) {
+		struct stream *stream = &conn->streams[d];
+		uint64_t lost = event->close.lost_bytes[d] - stream->lost_bytes;
+
+		if (event->close.position[d] < stream->position ||
+		    event->close.lost_bytes[d] < stream->lost_bytes)
+			continue;
+		stream->lost_bytes = event->close.lost_bytes[d];
+		conn__step(conn, d, event->close.position[d] - stream->position, &lost, &when);
+	}
+	switch (event->close.reason) {
+	case WIRE_CLOSE_FREE:
+		flow__end(flow, conn, END_CLOSED, event->time_ns);
+		break;
+	case WIRE_CLOSE_REUSE:
+		flow__end(flow, conn, END_REUSED, event->time_ns);
+		break;
+	case WIRE_CLOSE_SHUTDOWN:
+		if (conn->ops)
+			conn->ops->end(conn->parser, WIRE_WRITE, END_STREAM, event->time_ns);
+		break;
+	case WIRE_CLOSE_EOF:
+		if (conn->ops)
+			conn->ops->end(conn->parser, WIRE_READ, END_STREAM, event->time_ns);
+		break;
+	}
+}
+
+/* All connections of a process are over: it is gone, or runs something else. */
+static void flow__end_process(struct flow *flow, struct process *process, uint64_t time_ns)
+{
+	struct conn *conn, *next;
+
+	DL_FOREACH_SAFE2(process->conns, conn, next, of_next)
+		flow__end(flow, conn, END_CLOSED, time_ns);
+}
+
+static void flow__executes(struct flow *flow, const struct event *event)
+{
+	struct process *process = flow__process(flow, event->pid);
+
+	if (!process) {
+		flow->counts.out_of_memory++;
+		return;
+	}
+	flow__end_process(flow, process, event->time_ns);
+	buf__clear(&process->path);
+	if (buf__append(&process->path, event->process.path))
+		flow->counts.out_of_memory++;
+}
+
+static void process__free(struct process *process)
+{
+	buf__free(&process->path);
+	free(process);
+}
+
+static void flow__exits(struct flow *flow, const struct event *event)
+{
+	struct process *process;
+
+	HASH_FIND(hh, flow->processes, &event->pid, sizeof(event->pid), process);
+	if (!process)
+		return;
+	flow__end_process(flow, process, event->time_ns);
+	HASH_DELETE(hh, flow->processes, process);
+	process__free(process);
+}
+
+void flow__event(struct flow *flow, const struct event *event)
+{
+	switch (event->type) {
+	case EVENT_DATA:
+		flow__data(flow, event);
+		break;
+	case EVENT_CLOSE:
+		flow__close(flow, event);
+		break;
+	case EVENT_PROCESS:
+		flow__executes(flow, event);
+		break;
+	case EVENT_EXIT:
+		flow__exits(flow, event);
+		break;
+	case EVENT_END:
+		while (flow->quiet && !event->end.enough)
+			flow__end(flow, flow->quiet, END_TRACE, event->time_ns);
+		break;
+	}
+}
+
+void flow__free(struct flow *flow)
+{
+	struct process *process, *next;
+
+	if (!flow)
+		return;
+	while (flow->quiet)
+		flow__remove(flow, flow->quiet);
+	HASH_ITER(hh, flow->processes, process, next) {
+		HASH_DELETE(hh, flow->processes, process);
+		process__free(process);
+	}
+	free(flow);
+}

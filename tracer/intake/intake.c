@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Checks records and makes events of them. See intake.h. */
+#include "intake/intake.h"
+
+#include <errno.h>
+
+/* Copied, because a record in a recording need not be aligned. False when it is not all there. */
+static bool read_struct(struct bytes record, void *ret, size_t size)
+{
+	const void *data = bytes__at(record, 0, size);
+
+	if (data)
+		memcpy(ret, data, size);
+	return data;
+}
+
+static int check_connection(const struct wire_tuple *tuple, uint8_t library, uint8_t flags,
+			    struct event *event)
+{
+	if (tuple->source > WIRE_TUPLE_NESTED || library > WIRE_BORINGSSL)
+		return -EINVAL;
+	if (tuple->source != WIRE_TUPLE_NONE && tuple->ip_version != 4 && tuple->ip_version != 6)
+		return -EINVAL;
+	event->tuple = *tuple;
+	event->library = library;
+	event->from_start = flags & WIRE_FROM_START;
+	return 0;
+}
+
+static int data_event(struct bytes record, struct event *event)
+{
+	struct wire_data data;
+
+	if (!read_struct(record, &data, sizeof(data)))
+		return -EINVAL;
+	if (data.direction > WIRE_WRITE || data.captured > data.moved ||
+	    data.captured != record.size - sizeof(data) || data.position + data.moved < data.position)
+		return -EINVAL;
+	if (check_connection(&data.tuple, data.library, data.flags, event))
+		return -EINVAL;
+	event->type = EVENT_DATA;
+	event->connection = data.connection;
+	event->data.direction = data.direction;
+	event->data.start_ns = data.start_ns < event->time_ns ? data.start_ns : event->time_ns;
+	event->data.position = data.position;
+	event->data.lost_bytes = data.lost_bytes;
+	event->data.moved = data.moved;
+	event->data.bytes = bytes__from(record, sizeof(data));
+	return 0;
+}
+
+static int close_event(struct bytes record, struct event *event)
+{
+	struct wire_close close;
+
+	if (!read_struct(record, &close, sizeof(close)) || record.size != sizeof(close))
+		return -EINVAL;
+	if (close.reason < WIRE_CLOSE_FREE || close.reason > WIRE_CLOSE_EOF)
+		return -EINVAL;
+	if (check_connection(&close.tuple, close.library, close.flags, event))
+		return -EINVAL;
+	event->type = EVENT_CLOSE;
+	event->connection = close.connection;
+	event->close.reason = close.reason;
+	for (int i = 0; i < 2; i++) {
+		event->close.position[i] = close.position[i];
+		event->close.lost_bytes[i] = close.lost_bytes[i];
+	}
+	return 0;
+}
+
+static int end_event(struct bytes record, struct event *event)
+{
+	struct wire_end end;
+
+	if (!read_struct(record, &end, sizeof(end)) || record.size != sizeof(end))
+		return -EINVAL;
+	event->type = EVENT_END;
+	event->end.events_lost = end.events_lost;
+	event->end.enough = end.enough;
+	return 0;
+}
+
+int intake__event(struct bytes record, struct event *ret_event)
+{
+	struct event event = {0};
+	struct wire_header header;
+	int err = 0;
+
+	if (!read_struct(record, &header, sizeof(header)) || header.size < sizeof(header) ||
+	    header.size > record.size)
+		return -EINVAL;
+	/* The ring rounds reservations up: what is behind the record's size is not its own. */
+	record = bytes__first(record, header.size);
+	event.time_ns = header.time_ns;
+	event.pid = header.pid;
+	event.tid = header.tid;
+	switch (header.type) {
+	case WIRE_DATA:
+		err = data_event(record, &event);
+		break;
+	case WIRE_CLOSE:
+		err = close_event(record, &event);
+		break;
+	case WIRE_PROCESS:
+		event.type = EVENT_PROCESS;
+		event.process.path = bytes__from(record, sizeof(struct wire_process));
+		break;
+	case WIRE_EXIT:
+		event.type = EVENT_EXIT;
+		break;
+	case WIRE_END:
+		err = end_event(record, &event);
+		break;
+	default:
+		err = -EINVAL;
+	}
+	if (!err)
+		*ret_event = event;
+	return err;
+}

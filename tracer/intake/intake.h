@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Turns the bytes of one record, from the ring buffer or a recording, into an event whose fields
+ * have been checked against each other. A recording may be hostile: nothing behind intake sees a
+ * number that was not checked here.
+ */
+#ifndef TLSTRACE_INTAKE_H
+#define TLSTRACE_INTAKE_H
+
+#include "base/bytes.h"
+#include "wire.h"
+
+enum event_type {
+	EVENT_DATA,
+	EVENT_CLOSE,
+	EVENT_PROCESS,
+	EVENT_EXIT,
+	EVENT_END,
+};
+
+/* All pointers and views point into the record. */
+struct event {
+	enum event_type type;
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	uint32_t pid;
+	uint32_t tid;
+	struct wire_connection connection; /* DATA, CLOSE */
+	struct wire_tuple tuple;	   /* DATA, CLOSE; checked: source NONE, or a version 4 or 6 */
+	enum wire_library library;	   /* DATA, CLOSE */
+	bool from_start;		   /* DATA, CLOSE */
+	union {
+		struct {
+			enum wire_direction direction;
+			uint64_t start_ns; /* not after time_ns */
+			uint64_t position; /* position + moved does not overflow */
+			uint64_t lost_bytes;
+			uint32_t moved; /* not below bytes.size */
+			struct bytes bytes;
+		} data;
+		struct {
+			enum wire_close_reason reason;
+			uint64_t position[2];
+			uint64_t lost_bytes[2];
+		} close;
+		struct {
+			struct bytes path;
+		} process;
+		struct {
+			uint64_t events_lost;
+			bool enough;
+		} end;
+	};
+};
+
+/*
+ * Checks a record. 0; -EINVAL when it is none that the pipeline takes: too short, a size that
+ * contradicts the view, an unknown type, a value out of its range.
+ */
+int intake__event(struct bytes record, struct event *ret_event);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The whole way of a record to log entries: intake, flow, proto, exchange, policy. A library: no
+ * I/O, no clock, no globals, no libbpf. The same records give the same entries, byte for byte.
+ */
+#ifndef TLSTRACE_PIPELINE_H
+#define TLSTRACE_PIPELINE_H
+
+#include "flow/flow.h"
+#include "policy/redact.h"
+
+struct pipeline_callbacks {
+	void *context;
+	void (*entry)(void *context, const struct entry *entry);
+	/* As in flow.h; NULL in a replay. */
+	void (*directive)(void *context, const struct directive *directive);
+	void (*forget)(void *context, uint32_t pid, const struct wire_connection *connection);
+};
+
+struct pipeline_totals {
+	uint64_t events_lost; /* here for want of memory; with the WIRE_END record, all */
+	uint64_t bad_records; /* refused by intake */
+};
+
+struct pipeline;
+
+/* `policy` as in redactor__new. 0 or -ENOMEM. */
+int pipeline__new(const struct policy *policy, const struct pipeline_callbacks *callbacks,
+		  struct pipeline **ret_pipeline);
+void pipeline__free(struct pipeline *pipeline);
+
+/*
+ * Takes the next record. 0, or -EINVAL when intake refuses it (it is counted). WIRE_END ends the
+ * trace: what is open becomes entries, and no record may follow.
+ */
+int pipeline__record(struct pipeline *pipeline, struct bytes record);
+
+const struct pipeline_totals *pipeline__totals(const struct pipeline *pipeline);
+const struct flow_counts *pipeline__flow_counts(const struct pipeline *pipeline);
+
+#endif

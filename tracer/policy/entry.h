@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An entry: what is logged of an exchange. The only type that a sink takes, and only
+ * policy/redact.c makes one, so nothing reaches a sink unredacted. Views point into memory of the
+ * entry and live as long as it does. A view whose data is NULL is absent: not known.
+ */
+#ifndef TLSTRACE_ENTRY_H
+#define TLSTRACE_ENTRY_H
+
+#include "exchange/exchange.h"
+
+struct entry_field {
+	struct bytes name; /* original case */
+	struct bytes value;
+};
+
+struct entry_fields {
+	const struct entry_field *fields;
+	size_t count;
+};
+
+struct entry {
+	int64_t time_unix_ns; /* first byte of the request, or of the response where unseen */
+	enum side side;
+	bool has_ttfb;
+	bool has_duration;
+	uint64_t ttfb_ns;
+	uint64_t duration_ns;
+
+	bool has_request; /* the request's head was seen: method, path, headers mean something */
+	struct bytes method;
+	struct bytes scheme;
+	struct bytes path;
+	struct bytes query;
+	struct bytes server_address;
+	uint16_t server_port; /* 0: not known */
+	struct entry_fields request_headers;
+	uint64_t request_body_bytes;
+
+	bool has_response;
+	uint16_t status; /* 0: not known */
+	struct entry_fields response_headers;
+	struct entry_fields response_trailers;
+	uint64_t response_body_bytes;
+
+	const char *version; /* "1.0", "1.1", "2" */
+	const char *library; /* "openssl", ... */
+	struct wire_tuple tuple;
+	uint32_t pid;
+	struct bytes executable_name;
+	struct bytes executable_path;
+
+	const char *error; /* NULL: none */
+	bool complete;
+	const char *reason; /* the word of capture.reason; NULL: complete */
+	uint64_t lost_bytes;
+};
+
+#endif

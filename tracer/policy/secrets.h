@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Knows what is a secret in header fields and URLs, and writes them without it. For policy/redact.c
+ * alone; the list of what counts is in docs/output.md.
+ */
+#ifndef TLSTRACE_SECRETS_H
+#define TLSTRACE_SECRETS_H
+
+#include "base/buf.h"
+#include "base/siphash.h"
+
+/* How often a value is percent-decoded in search of an URL inside an URL. */
+#define SECRETS_MAX_DEPTH 3
+
+/* A writer that replaces secrets. Not opaque, so that it needs no allocation of its own. */
+struct secrets {
+	uint8_t key[SIPHASH_KEY_BYTES];
+	struct buf *out; /* NULL: only count */
+	size_t found;
+	int err;
+	struct buf name;		       /* scratch: the name at hand, as it is compared */
+	struct buf secret;		       /* scratch: the secret at hand, percent-decoded */
+	struct buf decoded[SECRETS_MAX_DEPTH]; /* scratch: the values around the place at hand */
+};
+
+void secrets__init(struct secrets *secrets, const uint8_t key[SIPHASH_KEY_BYTES]);
+void secrets__free(struct secrets *secrets);
+
+/*
+ * Each appends `value` to `out`, its secrets replaced. 0, or -ENOMEM or -ENOSPC with part of it
+ * written. The value of a header field called `name`; a URL or its path; a query without `?`.
+ */
+int secrets__header(struct secrets *secrets, struct bytes name, struct bytes value,
+		    struct buf *out);
+int secrets__url(struct secrets *secrets, struct bytes value, struct buf *out);
+int secrets__query(struct secrets *secrets, struct bytes value, struct buf *out);
+
+#endif

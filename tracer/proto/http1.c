@@ -1,0 +1,1049 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * HTTP/1.0 and 1.1 (RFC 9112) as a bystander reads it: both directions of a connection, taken line
+ * by line from pieces of any size, with bytes missing and from a start in the middle. Own code,
+ * because packaged parsers take one side's complete stream and stop at the first error.
+ *
+ * Keeping the place. Each direction is a state machine (enum state). Body bytes whose number is
+ * known need not be seen: a gap in them is only counted. Any other gap, and bytes that do not
+ * follow from what came before, lose the place: the direction then searches for a start line at
+ * the beginning of a TLS call's buffer, where clients and servers put them, and nothing in between
+ * is looked at.
+ *
+ * Keeping the pairs. HTTP/1 pairs by order alone, so one lost message would shift all pairs after
+ * it. What holds the pairing together:
+ *  - The responses in place answer the oldest requests in place, whatever is lost behind those.
+ *  - With one response owed, the next one found is it, even after a loss in the responses.
+ *  - A client that does not pipeline sends a request only after the response to the one before, so
+ *    a request tells that all before it is over. That is relied on after a loss, until the
+ *    connection is seen to pipeline.
+ * A loss is noticed late, with the next bytes of its direction. So a request that comes while a
+ * response is owed is not yet proof of pipelining (`suspected`): it is when the response goes on
+ * from its place, and is not when a gap is there.
+ * Where nothing helps, pairing ends for good on the connection (`unpaired`): requests and responses
+ * are then logged apart. An absent half is better than a wrong one.
+ *
+ * Memory: two line buffers of LINE_MAX_BYTES, and OPEN_MAX_BYTES (and OPEN_STRIDE heads) of open
+ * exchanges; none but struct parser when idle.
+ */
+#include "proto/http1_head.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* A line kept until its end comes; of a longer one only so much is looked at. */
+#define LINE_MAX_BYTES (64 * 1024)
+/* Requests that wait for their response may hold so much, looked at every so many of them. */
+#define OPEN_MAX_BYTES (4 * 1024 * 1024)
+#define OPEN_STRIDE    32
+
+enum state {
+	STATE_SEARCHING,  /* the place is lost */
+	STATE_START,	  /* between messages, or in a start line */
+	STATE_HEAD,	  /* header fields */
+	STATE_LENGTH,	  /* body of `remaining` bytes */
+	STATE_CLOSE,	  /* body until the stream ends */
+	STATE_CHUNK_SIZE, /* a chunk's first line */
+	STATE_CHUNK,	  /* `remaining` bytes of a chunk */
+	STATE_CHUNK_END,  /* the line end after them */
+	STATE_TRAILERS,
+	STATE_TUNNEL, /* no longer HTTP */
+};
+
+/* One direction. */
+struct half {
+	enum state state;
+	unsigned int kinds; /* of start lines that may come, HTTP1_* */
+	struct exchange
+		*exchange; /* of the message under way; NULL: there is none, or not logged */
+	bool interim;	   /* a 1xx response is under way */
+	bool foldable;	   /* the last field was stored, so a folded line can extend it */
+	bool body_seen;	   /* bytes passed since the head ended */
+	bool cut;	   /* the line under way is too long, its rest is dropped */
+	enum reason why;   /* the place was last lost */
+	struct buf line;   /* the line under way, as far as earlier calls brought it */
+	uint64_t line_first_ns;
+	uint64_t line_call; /* in which it began */
+	uint64_t last_call; /* in which the last message ended */
+	uint64_t calls;	    /* TLS calls so far */
+	uint64_t remaining;
+	uint64_t moved_at;     /* parser.now when bytes last passed */
+	uint64_t moved_before; /* ... and the time before that */
+	uint64_t missed_at;    /* since then bytes passed that were not looked at */
+	bool missed;
+	struct http1_framing framing;
+};
+
+struct parser {
+	struct pairing *pairing;
+	struct connection *connection;
+	struct half half[2]; /* by enum wire_direction */
+	uint64_t now;	     /* counts calls that bring bytes or gaps */
+	uint64_t requested_at;
+	uint64_t last_id;
+	uint64_t unclaimed_bytes; /* lost in the requests, of no request that was seen */
+	bool paired;		  /* an exchange was seen from end to end */
+	bool sequential;	  /* ... and after it the next request */
+	bool pipelined;		  /* a request was sent while a response was owed */
+	bool suspected;		  /* it looks so; the next bytes of the response will tell */
+	bool holes;		  /* and then it is not known how many are owed */
+	bool unpaired;		  /* who answers whom cannot be known any more */
+};
+
+static struct half *parser__other(struct parser *parser, const struct half *half)
+{
+	return half == &parser->half[0] ? &parser->half[1] : &parser->half[0];
+}
+
+static bool half__has_responses(const struct half *half)
+{
+	return half->kinds == HTTP1_RESPONSE;
+}
+
+static struct message *half__message(const struct half *half)
+{
+	return half__has_responses(half) ? &half->exchange->response : &half->exchange->request;
+}
+
+/* Back to no message and no line; an idle connection holds no memory for them. */
+static void half__reset(struct half *half, enum state state)
+{
+	half->state = state;
+	half->exchange = NULL;
+	half->interim = false;
+	half->foldable = false;
+	half->cut = false;
+	buf__free(&half->line);
+	http1_framing__free(&half->framing);
+}
+
+static int http1__new(struct pairing *pairing, struct connection *connection, bool from_start,
+		      struct parser **ret_parser)
+{
+	struct parser *parser = calloc(1, sizeof(*parser));
+
+	if (!parser)
+		return -ENOMEM;
+	parser->pairing = pairing;
+	parser->connection = connection;
+	for (int i = 0; i < 2; i++) {
+		struct half *half = &parser->half[i];
+
+		half->state = from_start ? STATE_START : STATE_SEARCHING;
+		half->why = from_start ? REASON_NONE : REASON_JOINED_LATE;
+		half->kinds = HTTP1_EITHER;
+		buf__init(&half->line, LINE_MAX_BYTES);
+	}
+	*ret_parser = parser;
+	return 0;
+}
+
+static void http1__free(struct parser *parser)
+{
+	if (!parser)
+		return;
+	for (int i = 0; i < 2; i++)
+		half__reset(&parser->half[i], STATE_SEARCHING);
+	free(parser);
+}
+
+/* The oldest request whose response has not begun, and how many there are. */
+static struct exchange *parser__owed(const struct parser *parser, size_t *ret_count)
+{
+	struct exchange *first = NULL;
+
+	*ret_count = 0;
+	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = each->next) {
+		if (each->response.begun)
+			continue;
+		if (!first)
+			first = each;
+		++*ret_count;
+	}
+	return first;
+}
+
+/* Gives up an exchange that a direction may still be at. */
+static void parser__drop(struct parser *parser, struct exchange *exchange, enum reason reason)
+{
+	for (int i = 0; i < 2; i++)
+		if (parser->half[i].exchange == exchange)
+			parser->half[i].exchange = NULL;
+	pairing__give_up(parser->pairing, exchange, reason);
+}
+
+static void parser__drop_all(struct parser *parser, enum reason reason)
+{
+	while (pairing__oldest(parser->pairing))
+		parser__drop(parser, pairing__oldest(parser->pairing), reason);
+}
+
+/* From here on requests and responses are logged apart; what is under way goes on to its end. */
+static void parser__stop_pairing(struct parser *parser)
+{
+	struct exchange *next;
+
+	parser->unpaired = true;
+	parser->suspected = parser->holes = false;
+	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
+		next = each->next;
+		if (!each->response.begun && each != parser->half[WIRE_READ].exchange &&
+		    each != parser->half[WIRE_WRITE].exchange)
+			pairing__give_up(parser->pairing, each, REASON_LOST);
+	}
+}
+
+/* Whether the next request can be taken to come after the responses to all before it. */
+static bool parser__trusts_order(const struct parser *parser)
+{
+	return parser->sequential && !parser->pipelined && !parser->unpaired;
+}
+
+/* All requests but the newest are over. */
+static void parser__drop_older(struct parser *parser, enum reason reason)
+{
+	while (pairing__oldest(parser->pairing)->next)
+		parser__drop(parser, pairing__oldest(parser->pairing), reason);
+}
+
+/* Charges a loss outside of known bodies to whom it most likely belongs. */
+static void parser__charge(struct parser *parser, struct half *half, enum reason reason,
+			   uint64_t lost_bytes)
+{
+	struct exchange *exchange = half->exchange;
+	size_t count;
+
+	if (exchange) {
+		half__message(half)->lost_bytes += lost_bytes;
+	} else if (lost_bytes && half__has_responses(half)) {
+		exchange = parser__owed(parser, &count);
+		if (exchange)
+			exchange->response.lost_bytes += lost_bytes;
+	} else if (!half__has_responses(half)) {
+		parser->unclaimed_bytes += lost_bytes;
+	}
+	if (exchange)
+		exchange__fault(exchange, reason);
+}
+
+static void half__miss(struct half *half, uint64_t when)
+{
+	half->missed = true;
+	half->missed_at = when;
+}
+
+/* The direction has lost its place. See the top for what that means to the pairs. */
+static void parser__lose(struct parser *parser, struct half *half, enum reason reason,
+			 uint64_t lost_bytes)
+{
+	struct half *other = parser__other(parser, half);
+	struct exchange *exchange = half->exchange;
+	bool requests = half->kinds == HTTP1_REQUEST;
+	size_t owed;
+
+	parser__charge(parser, half, reason, lost_bytes);
+	half__reset(half, STATE_SEARCHING);
+	half__miss(half, half->moved_before);
+	half->why = reason;
+	if (exchange && (!requests || exchange->response.ended))
+		parser__drop(parser, exchange, reason);
+
+	parser__owed(parser, &owed);
+	if (other->state == STATE_SEARCHING)
+		parser__drop_all(parser, reason);
+	else if (!requests && owed && parser__trusts_order(parser))
+		parser__drop_older(parser, reason);
+	else if (parser->unpaired || (!requests && (owed > 1 || parser->holes)))
+		parser__stop_pairing(parser);
+}
+
+/*
+ * The message of a direction ended. A request whose end will not come (its direction lost its
+ * place or was closed) does not hold up its response.
+ */
+static void parser__finish(struct parser *parser, struct half *half)
+{
+	struct exchange *exchange = half->exchange;
+	bool response = half__has_responses(half);
+	bool seen = exchange && exchange->request.begun;
+
+	if (exchange)
+		half__message(half)->ended = true;
+	half__reset(half, STATE_START);
+	half->last_call = half->calls;
+	if (!exchange)
+		return;
+	if (pairing__settle(parser->pairing, exchange)) {
+		parser->paired |= seen;
+		return;
+	}
+	if (response && parser__other(parser, half)->exchange != exchange)
+		pairing__give_up(parser->pairing, exchange, REASON_NONE);
+	else if (!response && parser->unpaired && !exchange->response.begun)
+		pairing__give_up(parser->pairing, exchange, REASON_LOST);
+}
+
+/* What follows is not HTTP, both ways (RFC 9110 7.8, 9.3.6). */
+static void parser__tunnel(struct parser *parser, struct half *half)
+{
+	struct exchange *exchange = half->exchange;
+
+	exchange->response.ended = true;
+	half__reset(half, STATE_TUNNEL);
+	half__reset(parser__other(parser, half), STATE_TUNNEL);
+	if (!pairing__settle(parser->pairing, exchange))
+		pairing__give_up(parser->pairing, exchange, REASON_NONE);
+	pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
+}
+
+/*
+ * A response to an unseen request announced a body, of which nothing came before the next request:
+ * it answered HEAD.
+ */
+static void parser__end_bodiless(struct parser *parser, struct half *half)
+{
+	bool body = half->state == STATE_LENGTH || half->state == STATE_CHUNK_SIZE ||
+		    half->state == STATE_CLOSE;
+
+	if (body && !half->body_seen && half->exchange && !half->exchange->request.begun)
+		parser__finish(parser, half);
+}
+
+/* With the responses out of place: whether those owed have passed when a new request comes. */
+static bool parser__is_over(const struct parser *parser, const struct half *responses)
+{
+	if (parser->pipelined)
+		return false;
+	return responses->moved_at > parser->requested_at || parser__trusts_order(parser);
+}
+
+/* Whether more open exchanges would be too many. The sum is not taken each time. */
+static bool parser__is_full(const struct parser *parser)
+{
+	size_t count = pairing__count(parser->pairing);
+	size_t bytes = 0;
+
+	if (count >= PAIRING_MAX_OPEN)
+		return true;
+	if (!count || count % OPEN_STRIDE)
+		return false;
+	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = each->next)
+		bytes += each->request.headers.text.capacity +
+			 each->request.headers.capacity * sizeof(struct field) +
+			 each->request.trailers.text.capacity + each->path.capacity +
+			 each->query.capacity;
+	return bytes > OPEN_MAX_BYTES;
+}
+
+/*
+ * The first bytes of the responses since pipelining was suspected: those of the response that was
+ * owed then, still in place.
+ */
+static void parser__confirm_pipelining(struct parser *parser)
+{
+	parser->pipelined = true;
+	if (parser->holes)
+		parser__stop_pairing(parser);
+	parser->suspected = parser->holes = false;
+}
+
+/* What a new request tells of those before it. */
+static void parser__judge_older(struct parser *parser, struct half *half, bool searched)
+{
+	struct half *responses = parser__other(parser, half);
+	bool open, unseen, moved;
+
+	parser__end_bodiless(parser, responses);
+	open = pairing__oldest(parser->pairing);
+	unseen = responses->exchange && !responses->exchange->request.begun;
+	/* Missed bytes and no answer to them: that was a request, or this is none. */
+	moved = !half->missed || responses->moved_at > half->missed_at;
+
+	if (responses->state == STATE_SEARCHING) {
+		if (!moved || (open && !parser__is_over(parser, responses)))
+			parser->unpaired = true;
+		else
+			parser__drop_all(parser, responses->why);
+	} else if (open || (searched && !moved)) {
+		parser->suspected = true;
+		parser->holes |= searched || unseen;
+		if (!searched && half->line_call == half->last_call)
+			parser->pipelined = true;
+		if (parser->pipelined && parser->holes)
+			parser->unpaired = true;
+	} else if (!searched && parser->paired) {
+		parser->sequential = true;
+	}
+	half->missed = false;
+	if (parser__is_full(parser))
+		parser->unpaired = true;
+	if (parser->unpaired)
+		parser__stop_pairing(parser);
+}
+
+static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
+{
+	bool writes = half == &parser->half[WIRE_WRITE];
+
+	half->kinds = kind;
+	parser__other(parser, half)->kinds = HTTP1_EITHER & ~kind;
+	parser->connection->side = writes == (kind == HTTP1_REQUEST) ? SIDE_CLIENT : SIDE_SERVER;
+}
+
+static int exchange__set_target(struct exchange *exchange, const struct http1_start *start)
+{
+	struct http1_target target = http1_target__parse(start->method, start->target);
+	int err = buf__append(&exchange->method, start->method);
+
+	if (!err)
+		err = buf__append(&exchange->scheme, target.scheme);
+	/* Too long for a scheme: it was none. */
+	if (err == -ENOSPC)
+		err = 0;
+	if (!err)
+		err = buf__append(&exchange->authority, target.authority);
+	if (!err)
+		err = buf__append(&exchange->path, target.path);
+	if (!err)
+		err = buf__append(&exchange->query, target.query);
+	exchange->has_query = target.query.data;
+	return err;
+}
+
+static void message__begin(struct message *message, const struct half *half,
+			   const struct passage *when)
+{
+	message->begun = true;
+	message->first_ns = half->line_first_ns;
+	message->last_ns = when->last_ns;
+}
+
+static int parser__begin_request(struct parser *parser, struct half *half,
+				 const struct http1_start *start, const struct passage *when)
+{
+	bool searched = half->state == STATE_SEARCHING;
+	struct exchange *exchange;
+	int err;
+
+	parser__judge_older(parser, half, searched);
+	err = pairing__open(parser->pairing, ++parser->last_id, &exchange);
+	if (err)
+		return err;
+	message__begin(&exchange->request, half, when);
+	exchange->version = start->version;
+	err = exchange__set_target(exchange, start);
+	if (err) {
+		/* Without its method its response cannot be read. */
+		pairing__give_up(parser->pairing, exchange, REASON_LOST);
+		return err;
+	}
+	if (half->cut)
+		exchange__fault(exchange, REASON_TRUNCATED);
+	half->exchange = exchange;
+	parser->requested_at = parser->now;
+	parser->unclaimed_bytes = 0;
+	return 0;
+}
+
+/* An exchange for a response whose request was not seen. */
+static int parser__open_unseen(struct parser *parser, const struct half *requests,
+			       const struct half *half, struct exchange **ret_exchange)
+{
+	struct exchange *exchange;
+	enum reason reason = requests->why;
+	int err = pairing__open(parser->pairing, ++parser->last_id, &exchange);
+
+	if (err)
+		return err;
+	if (!reason)
+		reason = half->why;
+	if (!reason)
+		reason = parser->unpaired ? REASON_LOST : REASON_DESYNC;
+	exchange__fault(exchange, reason);
+	exchange->request.lost_bytes = parser->unclaimed_bytes;
+	parser->unclaimed_bytes = 0;
+	*ret_exchange = exchange;
+	return 0;
+}
+
+static int parser__begin_response(struct parser *parser, struct half *half,
+				  const struct http1_start *start, const struct passage *when)
+{
+	struct exchange *exchange;
+	size_t count;
+	int err;
+
+	half->interim = start->status < 200 && start->status != 101;
+	if (half->interim)
+		return 0;
+	exchange = parser__owed(parser, &count);
+	/* It cannot answer what was not sent yet. */
+	if (parser->unpaired || (exchange && when->last_ns < exchange->request.first_ns))
+		exchange = NULL;
+	if (!exchange) {
+		err = parser__open_unseen(parser, parser__other(parser, half), half, &exchange);
+		if (err)
+			return err;
+	}
+	message__begin(&exchange->response, half, when);
+	exchange->status = start->status;
+	/* The lower of both is what the two have in common (RFC 9110 6.2). */
+	if (!exchange->version || start->version < exchange->version)
+		exchange->version = start->version;
+	if (half->cut)
+		exchange__fault(exchange, REASON_TRUNCATED);
+	half->exchange = exchange;
+	return 0;
+}
+
+static int parser__begin(struct parser *parser, struct half *half, const struct http1_start *start,
+			 const struct passage *when)
+{
+	int err;
+
+	if (half->kinds == HTTP1_EITHER)
+		parser__set_role(parser, half, start->kind);
+	if (start->kind == HTTP1_REQUEST)
+		err = parser__begin_request(parser, half, start, when);
+	else
+		err = parser__begin_response(parser, half, start, when);
+	if (err)
+		return err;
+	half->state = STATE_HEAD;
+	half->body_seen = false;
+	half->foldable = false;
+	http1_framing__reset(&half->framing);
+	return 0;
+}
+
+/* RFC 9112 6.3. -EBADMSG when it cannot be told where the message ends. */
+static int parser__end_head(struct parser *parser, struct half *half)
+{
+	struct exchange *exchange = half->exchange;
+	const struct http1_framing *framing = &half->framing;
+	bool response = half__has_responses(half);
+	uint16_t status = response && exchange ? exchange->status : 0;
+	struct bytes method = {0};
+
+	if (half->interim) {
+		parser__finish(parser, half);
+		return 0;
+	}
+	if (response && exchange)
+		method = buf__view(&exchange->method);
+	if (status == 101 || (status / 100 == 2 && bytes__equal(method, bytes__str("CONNECT")))) {
+		parser__tunnel(parser, half);
+		return 0;
+	}
+	http1_framing__close(&half->framing);
+	if (status == 204 || status == 304 || bytes__equal(method, bytes__str("HEAD"))) {
+		parser__finish(parser, half);
+	} else if (framing->bad_coding) {
+		return -EBADMSG;
+	} else if (framing->coded) {
+		if (!framing->chunked && !response)
+			return -EBADMSG;
+		half->state = framing->chunked ? STATE_CHUNK_SIZE : STATE_CLOSE;
+	} else if (framing->bad_length) {
+		return -EBADMSG;
+	} else if (framing->has_length && framing->length) {
+		half->state = STATE_LENGTH;
+		half->remaining = framing->length;
+	} else if (response && !framing->has_length) {
+		half->state = STATE_CLOSE;
+	} else {
+		parser__finish(parser, half);
+	}
+	return 0;
+}
+
+/* -ENOSPC is no error of the message: the rest goes on, unstored. */
+static int exchange__stored(struct exchange *exchange, const struct headers *headers, int err)
+{
+	if (headers->truncated)
+		exchange__fault(exchange, REASON_TRUNCATED);
+	return err == -ENOSPC ? 0 : err;
+}
+
+static int half__store(struct half *half, struct headers *headers, struct bytes name,
+		       struct bytes value)
+{
+	size_t room = HEADERS_MAX_BYTES - headers->text.size;
+	int err;
+
+	if (half->cut)
+		headers->truncated = true;
+	if (name.size < room && value.size > room - name.size) {
+		value.size = room - name.size;
+		headers->truncated = true;
+	}
+	err = headers__add(headers, name, value);
+	half->foldable = !err;
+	return exchange__stored(half->exchange, headers, err);
+}
+
+/* A line that continues the field before it, by one space (RFC 9112 5.2). */
+static int half__fold(struct half *half, struct headers *headers, struct bytes text)
+{
+	int err = 0;
+
+	if (half->state == STATE_HEAD)
+		err = http1_framing__fold(&half->framing, text, half->cut);
+	if (err || !half->foldable || !text.size || !headers)
+		return err;
+	if (headers__value(headers, headers->count - 1).size)
+		err = headers__extend_last(headers, bytes__str(" "));
+	if (!err)
+		err = headers__extend_last(headers, text);
+	half->foldable = !err;
+	return exchange__stored(half->exchange, headers, err);
+}
+
+static int half__field(struct half *half, struct bytes line)
+{
+	struct exchange *exchange = half->exchange;
+	struct headers *headers = NULL;
+	struct bytes name, value;
+	size_t colon;
+	int err;
+
+	if (exchange && half->state == STATE_HEAD)
+		headers = &half__message(half)->headers;
+	else if (exchange)
+		headers = &half__message(half)->trailers;
+	if (line.data[0] == ' ' || line.data[0] == '\t')
+		return half__fold(half, headers, bytes__trim(line));
+
+	colon = bytes__find(line, ':');
+	name = bytes__trim(bytes__first(line, colon));
+	value = colon < line.size ? bytes__trim(bytes__from(line, colon + 1)) : bytes__of(NULL, 0);
+	if (half->state == STATE_HEAD) {
+		err = http1_framing__field(&half->framing, name, value, half->cut);
+		if (err)
+			return err;
+	}
+	half->foldable = false;
+	if (colon == line.size || !name.size || !headers)
+		return 0;
+	/* Host, but the target's own authority goes before it (RFC 9112 3.2.2). */
+	if (half->state == STATE_HEAD && !half__has_responses(half) && !exchange->authority.size &&
+	    bytes__equal_nocase(name, bytes__str("host"))) {
+		err = buf__append(&exchange->authority, value);
+		if (err == -ENOMEM)
+			return err;
+	}
+	return half__store(half, headers, name, value);
+}
+
+static int hex_digit(uint8_t c)
+{
+	c = ascii__lower(c);
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* RFC 9112 7.1; extensions are skipped. -EBADMSG. */
+static int half__chunk_size(struct half *half, struct bytes line)
+{
+	uint64_t size = 0;
+	size_t i;
+
+	for (i = 0; i < line.size && hex_digit(line.data[i]) >= 0; i++) {
+		if (size > (INT64_MAX >> 4))
+			return -EBADMSG;
+		size = size << 4 | (uint64_t)hex_digit(line.data[i]);
+	}
+	if (!i || (i < line.size && !memchr(" \t;", line.data[i], 3)))
+		return -EBADMSG;
+	half->remaining = size;
+	half->state = size ? STATE_CHUNK : STATE_TRAILERS;
+	half->foldable = false;
+	return 0;
+}
+
+/* A whole line. 0, -ENOMEM, or -EBADMSG when it does not belong here. */
+static int parser__line(struct parser *parser, struct half *half, struct bytes line,
+			const struct passage *when)
+{
+	struct http1_start start;
+
+	switch (half->state) {
+	case STATE_START:
+		if (!line.size)
+			return 0;
+		if (!http1_start__parse(line, half->kinds, half->cut, &start))
+			return -EBADMSG;
+		return parser__begin(parser, half, &start, when);
+	case STATE_HEAD:
+		return line.size ? half__field(half, line) : parser__end_head(parser, half);
+	case STATE_CHUNK_SIZE:
+		return half__chunk_size(half, line);
+	case STATE_CHUNK_END:
+		half->state = STATE_CHUNK_SIZE;
+		return line.size ? -EBADMSG : 0;
+	default: /* STATE_TRAILERS */
+		if (line.size)
+			return half__field(half, line);
+		parser__finish(parser, half);
+		return 0;
+	}
+}
+
+/* Whether the part of a line that is there can be the beginning of one that belongs here. */
+static bool half__line_possible(const struct half *half, struct bytes part)
+{
+	switch (half->state) {
+	case STATE_START:
+		return http1_start__possible(part, half->kinds, false);
+	case STATE_CHUNK_SIZE:
+		return hex_digit(part.data[0]) >= 0;
+	case STATE_CHUNK_END:
+		return part.size == 1 && part.data[0] == '\r';
+	default:
+		return true;
+	}
+}
+
+static void half__begin_line(struct half *half, const struct passage *when)
+{
+	half->line_first_ns = when->first_ns;
+	half->line_call = half->calls;
+}
+
+/* Adds to the line under way as far as there is room. */
+static int half__keep(struct half *half, struct bytes part)
+{
+	size_t room = half->line.max - half->line.size;
+
+	if (part.size > room)
+		half->cut = true;
+	return buf__append(&half->line, bytes__first(part, room));
+}
+
+static struct bytes without_cr(struct bytes line)
+{
+	if (line.size && line.data[line.size - 1] == '\r')
+		line.size--;
+	return line;
+}
+
+/* Takes bytes up to a line's end. Nothing is taken when it fails. */
+static int parser__step_line(struct parser *parser, struct half *half, struct bytes *bytes,
+			     const struct passage *when)
+{
+	size_t end = bytes__find(*bytes, '\n');
+	struct bytes line = bytes__first(*bytes, end);
+	bool whole = end < bytes->size;
+	int err;
+
+	if (!half->line.size)
+		half__begin_line(half, when);
+	if (half->line.size || !whole) {
+		err = half__keep(half, line);
+		if (err)
+			return err;
+		line = buf__view(&half->line);
+	} else if (line.size > LINE_MAX_BYTES) {
+		line.size = LINE_MAX_BYTES;
+		half->cut = true;
+	}
+	if (!whole) {
+		if (!half__line_possible(half, line))
+			return -EBADMSG;
+		*bytes = bytes__from(*bytes, end);
+		return 0;
+	}
+	err = parser__line(parser, half, half->cut ? line : without_cr(line), when);
+	if (err)
+		return err;
+	buf__clear(&half->line);
+	half->cut = false;
+	*bytes = bytes__from(*bytes, end + 1);
+	return 0;
+}
+
+/*
+ * Whether the direction has found its place: a whole start line at the start of a call, or split
+ * over calls when its method is a known one. -EAGAIN: not yet, but it can be; -EBADMSG: it is not
+ * here; -ENOMEM.
+ */
+static int parser__try_start(struct parser *parser, struct half *half, struct bytes *bytes,
+			     const struct passage *when)
+{
+	size_t end = bytes__find(*bytes, '\n');
+	struct bytes line = bytes__first(*bytes, end);
+	bool split = half->line.size;
+	struct http1_start start;
+	int err;
+
+	if (!split)
+		half__begin_line(half, when);
+	if (split || end == bytes->size) {
+		/* Before it is copied: nearly all that is searched is not it. */
+		if (!split && !http1_start__possible(line, half->kinds, true))
+			return -EBADMSG;
+		err = half__keep(half, line);
+		if (err)
+			return err;
+		line = buf__view(&half->line);
+	}
+	if (half->cut || line.size > LINE_MAX_BYTES)
+		return -EBADMSG;
+	if (end == bytes->size)
+		return http1_start__possible(line, half->kinds, true) ? -EAGAIN : -EBADMSG;
+	if (!http1_start__parse(without_cr(line), half->kinds, false, &start) ||
+	    !http1_start__strict(&start) || (split && !http1_start__known(&start)))
+		return -EBADMSG;
+	err = parser__begin(parser, half, &start, when);
+	if (err)
+		return err;
+	buf__clear(&half->line);
+	*bytes = bytes__from(*bytes, end + 1);
+	return 0;
+}
+
+static int parser__step_search(struct parser *parser, struct half *half, struct bytes *bytes,
+			       bool call_start, const struct passage *when)
+{
+	bool split = half->line.size;
+	int err = -EBADMSG;
+
+	if (split)
+		err = parser__try_start(parser, half, bytes, when);
+	if (err == -EBADMSG) {
+		if (split)
+			half__miss(half, half->moved_before);
+		buf__clear(&half->line);
+		half->cut = false;
+		if (call_start)
+			err = parser__try_start(parser, half, bytes, when);
+	}
+	if (err == -EBADMSG) {
+		half__miss(half, parser->now);
+		buf__free(&half->line);
+		half->cut = false;
+	}
+	if (err == -EBADMSG || err == -EAGAIN) {
+		*bytes = bytes__of(NULL, 0);
+		return 0;
+	}
+	return err;
+}
+
+/* Body bytes, here or in a gap. */
+static void half__count_body(struct half *half, uint64_t size, bool lost)
+{
+	struct message *message;
+
+	half->body_seen = true;
+	if (!half->exchange)
+		return;
+	message = half__message(half);
+	message->body_bytes += size;
+	if (lost) {
+		message->lost_bytes += size;
+		exchange__fault(half->exchange, REASON_LOST);
+	}
+}
+
+/* Up to `size` body bytes of known number; how many were taken. */
+static uint64_t parser__take_body(struct parser *parser, struct half *half, uint64_t size,
+				  bool lost)
+{
+	if (half->state == STATE_CLOSE) {
+		half__count_body(half, size, lost);
+		return size;
+	}
+	if (size > half->remaining)
+		size = half->remaining;
+	half__count_body(half, size, lost);
+	half->remaining -= size;
+	if (half->remaining)
+		return size;
+	if (half->state == STATE_CHUNK)
+		half->state = STATE_CHUNK_END;
+	else
+		parser__finish(parser, half);
+	return size;
+}
+
+static bool half__in_body(const struct half *half)
+{
+	return half->state == STATE_LENGTH || half->state == STATE_CHUNK ||
+	       half->state == STATE_CLOSE;
+}
+
+/* Notes that bytes pass in a direction. */
+static void parser__touch(struct parser *parser, struct half *half)
+{
+	half->moved_before = half->moved_at;
+	half->moved_at = ++parser->now;
+}
+
+static void half__set_last(struct half *half, const struct passage *when)
+{
+	if (half->exchange)
+		half__message(half)->last_ns = when->last_ns;
+}
+
+static int http1__data(struct parser *parser, enum wire_direction direction, struct bytes bytes,
+		       bool call_start, const struct passage *when)
+{
+	struct half *half = &parser->half[direction];
+	size_t taken;
+	int err;
+
+	parser__touch(parser, half);
+	half->calls += call_start;
+	if (parser->suspected && half__has_responses(half))
+		parser__confirm_pipelining(parser);
+	while (bytes.size) {
+		struct bytes rest = bytes;
+
+		half__set_last(half, when);
+		if (half->state == STATE_TUNNEL)
+			return 0;
+		if (half__in_body(half)) {
+			taken = (size_t)parser__take_body(parser, half, bytes.size, false);
+			rest = bytes__from(bytes, taken);
+			err = 0;
+		} else if (half->state == STATE_SEARCHING) {
+			err = parser__step_search(parser, half, &rest, call_start, when);
+		} else {
+			if (half->state == STATE_CHUNK_SIZE)
+				half->body_seen = true;
+			err = parser__step_line(parser, half, &rest, when);
+		}
+		if (err == -EBADMSG) {
+			/* At the start of a call the same bytes may be a start line. */
+			parser__lose(parser, half, REASON_DESYNC, 0);
+			continue;
+		}
+		if (err) {
+			parser__lose(parser, half, REASON_LOST, bytes.size);
+			return err;
+		}
+		bytes = rest;
+		call_start = false;
+	}
+	return 0;
+}
+
+static void http1__gap(struct parser *parser, enum wire_direction direction, uint64_t size,
+		       enum gap_kind kind, const struct passage *when)
+{
+	struct half *half = &parser->half[direction];
+	bool lost = kind == GAP_LOST;
+
+	parser__touch(parser, half);
+	half__set_last(half, when);
+	if (half->state == STATE_TUNNEL)
+		return;
+	if (half__in_body(half))
+		size -= parser__take_body(parser, half, size, lost);
+	if (size && half->state == STATE_SEARCHING && !lost) {
+		half__miss(half, parser->now);
+		buf__free(&half->line);
+		half->cut = false;
+	} else if (size) {
+		parser__lose(parser, half, lost ? REASON_LOST : REASON_DESYNC, lost ? size : 0);
+	}
+	/* The response that was owed may have ended in here, before the request came. */
+	if (half__has_responses(half) &&
+	    (half->state == STATE_START || half->state == STATE_SEARCHING))
+		parser->suspected = parser->holes = false;
+}
+
+/* The stream ended where this message is. */
+static void parser__cut(struct parser *parser, struct half *half)
+{
+	struct exchange *exchange = half->exchange;
+
+	if (half->state == STATE_TUNNEL)
+		return;
+	if (half->state == STATE_CLOSE)
+		parser__finish(parser, half);
+	else if (exchange)
+		exchange->error = "closed";
+	if (half->exchange && half__has_responses(half))
+		parser__drop(parser, exchange, REASON_NO_RESPONSE);
+	else if (half->exchange && exchange->response.ended)
+		parser__drop(parser, exchange, REASON_NONE);
+	half__reset(half, STATE_SEARCHING);
+	half->why = REASON_DESYNC;
+}
+
+/* No response comes any more. Where one may have passed unseen, nothing is said of it. */
+static void parser__end_responses(struct parser *parser, struct half *half)
+{
+	bool unsure = half->state == STATE_SEARCHING && half->moved_at > parser->requested_at;
+	enum reason reason = unsure ? half->why : REASON_NO_RESPONSE;
+	struct exchange *next;
+
+	parser__cut(parser, half);
+	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
+		next = each->next;
+		if (each->response.ended)
+			continue;
+		if (!unsure)
+			each->error = "closed";
+		parser__drop(parser, each, reason);
+	}
+}
+
+static void http1__end(struct parser *parser, enum wire_direction direction, enum end_kind kind,
+		       uint64_t time_ns)
+{
+	for (int i = 0; i < 2; i++) {
+		struct half *half = &parser->half[i];
+
+		if (kind == END_STREAM && i != (int)direction)
+			continue;
+		if (kind == END_TRACE)
+			half__reset(half, STATE_SEARCHING);
+		else if (half__has_responses(half))
+			parser__end_responses(parser, half);
+	}
+	if (kind == END_TRACE) {
+		pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
+		return;
+	}
+	for (int i = 0; i < 2; i++)
+		if ((kind != END_STREAM || i == (int)direction) &&
+		    !half__has_responses(&parser->half[i]))
+			parser__cut(parser, &parser->half[i]);
+}
+
+static uint64_t http1__skippable(const struct parser *parser, enum wire_direction direction)
+{
+	const struct half *half = &parser->half[direction];
+
+	switch (half->state) {
+	case STATE_LENGTH:
+	case STATE_CHUNK:
+		return half->remaining;
+	case STATE_CLOSE:
+	case STATE_TUNNEL:
+		return SKIP_REST;
+	default:
+		return SKIP_NOTHING;
+	}
+}
+
+static bool http1__searching(const struct parser *parser, enum wire_direction direction)
+{
+	return parser->half[direction].state == STATE_SEARCHING;
+}
+
+const struct parser_ops http1_ops = {
+	.name = "http1",
+	.detect = http1__detect,
+	.new = http1__new,
+	.free = http1__free,
+	.data = http1__data,
+	.gap = http1__gap,
+	.end = http1__end,
+	.skippable = http1__skippable,
+	.searching = http1__searching,
+};

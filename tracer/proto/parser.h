@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The contract of a protocol parser: a passive observer of both directions of one connection. It
+ * may start in the middle and may miss bytes: a gap is an input like any other. It never blocks,
+ * does no I/O, reads no clock, and keeps no more memory per connection than its constants say.
+ *
+ * One parser is one file in this folder, exporting one `const struct parser_ops`; flow/ asks each
+ * in turn what it makes of a connection's first bytes.
+ */
+#ifndef TLSTRACE_PARSER_H
+#define TLSTRACE_PARSER_H
+
+#include "exchange/pairing.h"
+
+/* When the bytes passed: a call may take long between its first and its last byte. */
+struct passage {
+	uint64_t first_ns;
+	uint64_t last_ns;
+};
+
+enum gap_kind {
+	GAP_LOST,    /* wanted, and lost on the way: an exchange that it touches is incomplete */
+	GAP_SKIPPED, /* left out because skippable() allowed it */
+};
+
+enum end_kind {
+	END_STREAM, /* no more bytes in this direction */
+	END_REUSED, /* the connection ended and its object serves another: both directions */
+	END_CLOSED, /* the connection ended: both directions */
+	END_TRACE,  /* tracing stopped: nothing is known of what comes */
+};
+
+enum verdict {
+	VERDICT_NO,   /* not this protocol */
+	VERDICT_YES,  /* surely */
+	VERDICT_MORE, /* possible, more bytes are needed to tell */
+};
+
+/* What a parser does not need of the bytes to come, from `position` of the stream on. */
+#define SKIP_NOTHING ((uint64_t)0)
+#define SKIP_REST    UINT64_MAX
+
+struct parser; /* each parser's own */
+
+struct parser_ops {
+	const char *name;
+
+	/*
+	 * Whether bytes at the start of a message, in either direction, are of this protocol.
+	 * Decides on at most 64 bytes. Strict enough that a false yes is very unlikely.
+	 */
+	enum verdict (*detect)(struct bytes head);
+
+	/*
+	 * A parser for a connection whose exchanges go to `pairing` (which outlives it).
+	 * `from_start` tells whether the first bytes of each direction will be its stream's
+	 * first. 0 or -ENOMEM.
+	 */
+	int (*new)(struct pairing *pairing, struct connection *connection, bool from_start,
+		   struct parser **ret_parser);
+	void (*free)(struct parser *parser);
+
+	/*
+	 * The next bytes of a direction; `call_start` tells that a TLS call's buffer begins with
+	 * the first of them. 0, or -ENOMEM (then the parser has lost its place as by a gap of
+	 * bytes.size and goes on).
+	 */
+	int (*data)(struct parser *parser, enum wire_direction direction, struct bytes bytes,
+		    bool call_start, const struct passage *when);
+
+	/* The next `size` bytes (above 0) of a direction passed but are not here. */
+	void (*gap)(struct parser *parser, enum wire_direction direction, uint64_t size,
+		    enum gap_kind kind, const struct passage *when);
+
+	/* A direction ended, or all (then `direction` means nothing). */
+	void (*end)(struct parser *parser, enum wire_direction direction, enum end_kind kind,
+		    uint64_t time_ns);
+
+	/*
+	 * How many of the next bytes of a direction the parser will not look at, whatever they
+	 * are (body bytes of known length): a gap of kind GAP_SKIPPED that long costs nothing.
+	 * SKIP_REST: all that will ever come.
+	 */
+	uint64_t (*skippable)(const struct parser *parser, enum wire_direction direction);
+
+	/*
+	 * Whether the parser has lost its place in a direction and only the start of a message,
+	 * at the start of a TLS call's buffer, can tell it where it is.
+	 */
+	bool (*searching)(const struct parser *parser, enum wire_direction direction);
+};
+
+extern const struct parser_ops http1_ops;
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Writes entries and totals. See report.h. */
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* Larger than any entry can be: the header text of two messages, escaped six-fold. */
+#define LINE_MAX_BYTES (4 * 1024 * 1024)
+
+struct report {
+	const struct options *options;
+	struct sink_options sink_options;
+	const char *name; /* of the output, for messages */
+	int fd;
+	bool close_fd;
+	struct output *output;
+	struct buf line;
+	uint64_t written;
+	uint64_t without_connection;
+	int err;
+};
+
+int report__new(const struct options *options, struct report **ret_report)
+{
+	struct report *report = calloc(1, sizeof(*report));
+	const char *no_color = getenv("NO_COLOR");
+
+	if (!report) {
+		log_error("out of memory");
+		return STATUS_FAILED;
+	}
+	report->options = options;
+	buf__init(&report->line, LINE_MAX_BYTES);
+	if (options->output_path) {
+		report->name = options->output_path;
+		report->fd = open(report->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		report->close_fd = true;
+	} else {
+		report->name = options->command ? "stderr" : "stdout";
+		report->fd = options->command ? STDERR_FILENO : STDOUT_FILENO;
+	}
+	if (report->fd < 0) {
+		log_error("%s: cannot be written: %s", report->name, strerror(errno));
+		report__free(report);
+		return STATUS_FAILED;
+	}
+	report->sink_options.headers = options->headers;
+	report->sink_options.colour = isatty(report->fd) && !(no_color && *no_color);
+	if (output__new(report->fd, &report->output)) {
+		log_error("out of memory");
+		report__free(report);
+		return STATUS_FAILED;
+	}
+	*ret_report = report;
+	return STATUS_DONE;
+}
+
+void report__free(struct report *report)
+{
+	if (!report)
+		return;
+	output__free(report->output);
+	buf__free(&report->line);
+	if (report->close_fd && report->fd >= 0)
+		close(report->fd);
+	free(report);
+}
+
+static void report__fail(struct report *report, int err)
+{
+	if (!err || report->err)
+		return;
+	report->err = err;
+	log_error("%s: cannot be written: %s", report->name, strerror(-err));
+}
+
+void report__entry(void *context, const struct entry *entry)
+{
+	struct report *report = context;
+	int err;
+
+	if (report__has_enough(report) || report->err)
+		return;
+	buf__clear(&report->line);
+	err = report->options->sink->format(&report->sink_options, entry, &report->line);
+	if (!err)
+		err = output__append(report->output, buf__view(&report->line));
+	report->written++;
+	if (entry->tuple.source == WIRE_TUPLE_NONE)
+		report->without_connection++;
+	report__fail(report, err);
+}
+
+void report__flush(struct report *report)
+{
+	if (!report->err)
+		report__fail(report, output__flush(report->output));
+}
+
+bool report__has_enough(const struct report *report)
+{
+	return report->options->count && report->written >= report->options->count;
+}
+
+bool report__failed(const struct report *report)
+{
+	return report->err;
+}
+
+void report__totals(const struct report *report, const struct pipeline *pipeline)
+{
+	const struct pipeline_totals *totals = pipeline__totals(pipeline);
+
+	log_notice("%" PRIu64 " requests, %" PRIu64 " events lost, %" PRIu64
+		   " without a connection",
+		   report->written, totals->events_lost, report->without_connection);
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An entry as one line of JSON: the names of the OpenTelemetry semantic conventions, nested at the
+ * dots. docs/output.md describes every field. What is not known is left out.
+ */
+#include "sink/sink.h"
+#include "base/json.h"
+#include "sink/format.h"
+
+#include <stdio.h>
+
+#define NO_FIELD UINT16_MAX
+
+_Static_assert(HEADERS_MAX_FIELDS < NO_FIELD, "indices of fields are 16 bits wide");
+
+/* Fields by name: each that follows another of its name hangs on that one. */
+struct groups {
+	uint16_t next[HEADERS_MAX_FIELDS]; /* the next of the same name, or NO_FIELD */
+	bool follows[HEADERS_MAX_FIELDS];
+};
+
+/* Any order does in which equal names, and only they, are equal. */
+static int name__compare(struct bytes a, struct bytes b)
+{
+	if (a.size != b.size)
+		return a.size < b.size ? -1 : 1;
+	for (size_t i = 0; i < a.size; i++) {
+		uint8_t x = ascii__lower(a.data[i]), y = ascii__lower(b.data[i]);
+
+		if (x != y)
+			return x < y ? -1 : 1;
+	}
+	return 0;
+}
+
+/*
+ * A stable merge sort of the indices in `order`; `scratch` is as long. Own code: qsort allocates
+ * and passes no context. Comparing each field with all before it would let a peer that sends 8192
+ * of them stop the tracer.
+ */
+static void fields__sort(const struct entry_field *fields, size_t count, uint16_t *order,
+			 uint16_t *scratch)
+{
+	for (size_t i = 0; i < count; i++)
+		order[i] = (uint16_t)i;
+	for (size_t width = 1; width < count; width *= 2) {
+		for (size_t start = 0; start < count; start += 2 * width) {
+			size_t middle = start + width < count ? start + width : count;
+			size_t end = middle + width < count ? middle + width : count;
+			size_t left = start, right = middle;
+
+			for (size_t i = start; i < end; i++) {
+				bool from_right = left == middle ||
+						  (right < end &&
+						   name__compare(fields[order[right]].name,
+								 fields[order[left]].name) < 0);
+
+				scratch[i] = order[from_right ? right++ : left++];
+			}
+		}
+		memcpy(order, scratch, count * sizeof(*order));
+	}
+}
+
+static void fields__group(const struct entry_field *fields, size_t count, struct groups *groups)
+{
+	uint16_t order[HEADERS_MAX_FIELDS];
+
+	fields__sort(fields, count, order, groups->next);
+	for (size_t i = 0; i < count; i++)
+		groups->follows[i] = false;
+	for (size_t i = 0; i < count; i++) {
+		bool same = i + 1 < count &&
+			    !name__compare(fields[order[i]].name, fields[order[i + 1]].name);
+
+		groups->next[order[i]] = same ? order[i + 1] : NO_FIELD;
+		if (same)
+			groups->follows[order[i + 1]] = true;
+	}
+}
+
+/* A member name in lower case. The escapes that stand in it are in lower case already. */
+static void json__key_lower(struct json *json, struct bytes name)
+{
+	size_t start = json->out->size;
+
+	json__key(json, name);
+	for (size_t i = start; i < json->out->size; i++)
+		json->out->data[i] = ascii__lower(json->out->data[i]);
+}
+
+static void json__fields(struct json *json, const char *name, const struct entry_fields *fields)
+{
+	/* A message has no more fields, the parser sees to it. */
+	size_t count = fields->count < HEADERS_MAX_FIELDS ? fields->count : HEADERS_MAX_FIELDS;
+	struct groups groups;
+
+	fields__group(fields->fields, count, &groups);
+	json__object(json, name);
+	for (size_t i = 0; i < count; i++) {
+		if (groups.follows[i])
+			continue;
+		json__key_lower(json, fields->fields[i].name);
+		json__array(json, NULL);
+		for (size_t j = i; j != NO_FIELD; j = groups.next[j])
+			json__string(json, NULL, fields->fields[j].value);
+		json__array_end(json);
+	}
+	json__object_end(json);
+}
+
+static void json__known(struct json *json, const char *name, struct bytes value)
+{
+	if (value.data)
+		json__string(json, name, value);
+}
+
+static void json__body(struct json *json, uint64_t size)
+{
+	json__object(json, "body");
+	json__uint(json, "size", size);
+	json__object_end(json);
+}
+
+static void json__http(struct json *json, const struct entry *entry)
+{
+	if (!entry->has_request && !entry->has_response)
+		return;
+	json__object(json, "http");
+	if (entry->has_request) {
+		json__object(json, "request");
+		json__known(json, "method", entry->method);
+		json__fields(json, "header", &entry->request_headers);
+		json__body(json, entry->request_body_bytes);
+		json__object_end(json);
+	}
+	if (entry->has_response) {
+		json__object(json, "response");
+		if (entry->status)
+			json__uint(json, "status_code", entry->status);
+		json__fields(json, "header", &entry->response_headers);
+		json__body(json, entry->response_body_bytes);
+		json__fields(json, "trailer", &entry->response_trailers);
+		json__object_end(json);
+	}
+	json__object_end(json);
+}
+
+static void json__url(struct json *json, const struct entry *entry)
+{
+	if (!entry->scheme.data && !entry->path.data && !entry->query.data)
+		return;
+	json__object(json, "url");
+	json__known(json, "scheme", entry->scheme);
+	json__known(json, "path", entry->path);
+	json__known(json, "query", entry->query);
+	json__object_end(json);
+}
+
+static void json__server(struct json *json, const struct entry *entry)
+{
+	if (!entry->server_address.data)
+		return;
+	json__object(json, "server");
+	json__string(json, "address", entry->server_address);
+	if (entry->server_port)
+		json__uint(json, "port", entry->server_port);
+	json__object_end(json);
+}
+
+static void json__tuple_end(struct json *json, const char *name, const struct wire_tuple *tuple,
+			    enum tuple_end end)
+{
+	char address[INET6_ADDRSTRLEN];
+	uint16_t port;
+
+	if (!tuple__address(tuple, end, address, &port))
+		return;
+	json__object(json, name);
+	json__string(json, "address", bytes__str(address));
+	json__uint(json, "port", port);
+	json__object_end(json);
+}
+
+static void json__network(struct json *json, const struct entry *entry)
+{
+	bool tcp = entry->tuple.source != WIRE_TUPLE_NONE;
+
+	if (!tcp && !entry->version)
+		return;
+	json__object(json, "network");
+	if (tcp)
+		json__string(json, "transport", bytes__str("tcp"));
+	if (entry->version) {
+		json__object(json, "protocol");
+		json__string(json, "name", bytes__str("http"));
+		json__string(json, "version", bytes__str(entry->version));
+		json__object_end(json);
+	}
+	json__tuple_end(json, "local", &entry->tuple, TUPLE_LOCAL);
+	json__tuple_end(json, "peer", &entry->tuple, TUPLE_PEER);
+	json__object_end(json);
+}
+
+static void json__process(struct json *json, const struct entry *entry)
+{
+	json__object(json, "process");
+	json__uint(json, "pid", entry->pid);
+	if (entry->executable_path.data) {
+		json__object(json, "executable");
+		json__known(json, "name", entry->executable_name);
+		json__string(json, "path", entry->executable_path);
+		json__object_end(json);
+	}
+	json__object_end(json);
+}
+
+/* An object of one member whose value is a word, when there is one. */
+static void json__word(struct json *json, const char *object, const char *name, const char *word)
+{
+	if (!word)
+		return;
+	json__object(json, object);
+	json__string(json, name, bytes__str(word));
+	json__object_end(json);
+}
+
+static const char *tuple__source(const struct wire_tuple *tuple)
+{
+	return tuple->source == WIRE_TUPLE_NESTED ? "nested" : "none";
+}
+
+static void json__capture(struct json *json, const struct entry *entry)
+{
+	json__object(json, "capture");
+	json__string(json, "tuple", bytes__str(tuple__source(&entry->tuple)));
+	json__bool(json, "complete", entry->complete);
+	if (entry->reason)
+		json__string(json, "reason", bytes__str(entry->reason));
+	json__uint(json, "lost_bytes", entry->lost_bytes);
+	json__object_end(json);
+}
+
+static void json__timestamp(struct json *json, int64_t time_ns)
+{
+	static _Thread_local struct second_text cache;
+	char text[64];
+	unsigned int us;
+	const char *second = second_text__of(&cache, time_ns, SECOND_UTC, &us);
+
+	snprintf(text, sizeof(text), "%s.%06uZ", second, us);
+	json__string(json, "timestamp", bytes__str(text));
+}
+
+static int sink_json__format(const struct sink_options *options, const struct entry *entry,
+			     struct buf *line)
+{
+	struct json json = json__begin(line);
+	size_t start = line->size;
+	int err;
+
+	json__object(&json, NULL);
+	json__timestamp(&json, entry->time_unix_ns);
+	if (entry->side != SIDE_UNKNOWN)
+		json__string(&json, "side",
+			     bytes__str(entry->side == SIDE_CLIENT ? "client" : "server"));
+	if (entry->has_ttfb)
+		json__ms(&json, "ttfb_ms", entry->ttfb_ns);
+	if (entry->has_duration)
+		json__ms(&json, "duration_ms", entry->duration_ns);
+	json__http(&json, entry);
+	json__url(&json, entry);
+	json__server(&json, entry);
+	json__network(&json, entry);
+	json__word(&json, "tls", "library", entry->library);
+	json__process(&json, entry);
+	json__word(&json, "error", "type", entry->error);
+	json__capture(&json, entry);
+	json__object_end(&json);
+
+	err = json__end(&json);
+	if (!err)
+		err = buf__append_byte(line, '\n');
+	if (err)
+		line->size = start; /* half a line is worse than none */
+	return err;
+}
+
+const struct sink_ops sink_json = {.name = "json", .format = sink_json__format};

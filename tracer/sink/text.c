@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An entry as one line for people, and with -H its header fields below. What comes from the wire
+ * is written so that it cannot act on a terminal or look like another line or column.
+ */
+#include "sink/sink.h"
+#include "base/utf8.h"
+#include "sink/format.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define COLOUR_DIM    "\033[2m"
+#define COLOUR_GREEN  "\033[32m"
+#define COLOUR_CYAN   "\033[36m"
+#define COLOUR_YELLOW "\033[33m"
+#define COLOUR_RED    "\033[31m"
+#define COLOUR_RESET  "\033[0m"
+
+#define PRINT_MAX_BYTES 96
+
+struct text {
+	struct buf *out;
+	int err;
+	bool colour;
+};
+
+static void text__put(struct text *text, const char *str)
+{
+	if (!text->err)
+		text->err = buf__append_str(text->out, str);
+}
+
+static void text__colour(struct text *text, const char *colour)
+{
+	if (text->colour)
+		text__put(text, colour);
+}
+
+/*
+ * Whether a terminal would act on a code point or show the text around it other than it is:
+ * controls, line separators, marks of direction, and what has no shape.
+ */
+static bool is_unsafe(uint32_t code_point)
+{
+	return code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0) ||
+	       code_point == 0x61c || (code_point >= 0x200b && code_point <= 0x200f) ||
+	       (code_point >= 0x2028 && code_point <= 0x202e) ||
+	       (code_point >= 0x2060 && code_point <= 0x206f) || code_point == 0xfeff ||
+	       (code_point >= 0xfff9 && code_point <= 0xfffb) ||
+	       (code_point >= 0xe0000 && code_point <= 0xe007f) || code_point == UTF8_INVALID;
+}
+
+/* Writes captured bytes; those that are not safe as \xNN. A column has no spaces in it. */
+static void text__escaped(struct text *text, struct bytes value, bool column)
+{
+	size_t safe = 0; /* what is safe and not written starts here */
+	size_t pos = 0;
+
+	while (pos < value.size && !text->err) {
+		uint32_t code_point;
+		size_t size = utf8__next(bytes__from(value, pos), &code_point);
+
+		if (!is_unsafe(code_point) && !(column && code_point == ' ')) {
+			pos += size;
+			continue;
+		}
+		text->err = buf__append(text->out, bytes__of(value.data + safe, pos - safe));
+		for (size_t end = pos + size; pos < end && !text->err; pos++)
+			text->err = buf__printf(text->out, "\\x%02x", value.data[pos]);
+		safe = pos;
+	}
+	if (!text->err)
+		text->err = buf__append(text->out, bytes__from(value, safe));
+}
+
+/* A column; `-` when it is not known. */
+static void text__column(struct text *text, struct bytes value)
+{
+	if (value.size)
+		text__escaped(text, value, true);
+	else
+		text__put(text, "-");
+}
+
+static void text__time(struct text *text, int64_t time_ns)
+{
+	static _Thread_local struct second_text cache;
+	char line[PRINT_MAX_BYTES];
+	unsigned int us;
+	const char *second = second_text__of(&cache, time_ns, SECOND_LOCAL, &us);
+
+	snprintf(line, sizeof(line), "%s.%03u", second, us / 1000);
+	text__colour(text, COLOUR_DIM);
+	text__put(text, line);
+	text__colour(text, COLOUR_RESET);
+}
+
+static void text__process(struct text *text, const struct entry *entry)
+{
+	char pid[PRINT_MAX_BYTES];
+
+	text__column(text, entry->executable_name);
+	snprintf(pid, sizeof(pid), "[%" PRIu32 "]", entry->pid);
+	text__put(text, pid);
+}
+
+static void text__peer(struct text *text, const struct entry *entry)
+{
+	char address[INET6_ADDRSTRLEN], line[PRINT_MAX_BYTES] = "-";
+	uint16_t port;
+
+	if (entry->side == SIDE_SERVER)
+		text__put(text, "<- ");
+	else if (entry->side == SIDE_CLIENT)
+		text__put(text, "-> ");
+	else
+		text__put(text, "-- ");
+	if (tuple__address(&entry->tuple, TUPLE_PEER, address, &port))
+		snprintf(line, sizeof(line), strchr(address, ':') ? "[%s]:%u" : "%s:%u", address,
+			 port);
+	text__put(text, line);
+}
+
+static bool entry__connects(const struct entry *entry)
+{
+	return bytes__equal(entry->method, bytes__str("CONNECT")) && !entry->path.data;
+}
+
+static uint16_t scheme__port(struct bytes scheme)
+{
+	if (bytes__equal_nocase(scheme, bytes__str("https")))
+		return 443;
+	return bytes__equal_nocase(scheme, bytes__str("http")) ? 80 : 0;
+}
+
+/* Host and port as they stand in a URL: a port that the scheme implies does not. */
+static void text__authority(struct text *text, const struct entry *entry)
+{
+	bool ipv6 = bytes__find(entry->server_address, ':') < entry->server_address.size;
+	char port[PRINT_MAX_BYTES];
+
+	text__put(text, ipv6 ? "[" : "");
+	text__column(text, entry->server_address);
+	text__put(text, ipv6 ? "]" : "");
+	if (!entry->server_port || entry->server_port == scheme__port(entry->scheme))
+		return;
+	snprintf(port, sizeof(port), ":%u", entry->server_port);
+	text__put(text, port);
+}
+
+static void text__path(struct text *text, const struct entry *entry)
+{
+	text__escaped(text, entry->path, true);
+	if (entry->query.data) {
+		text__put(text, "?");
+		text__escaped(text, entry->query, true);
+	}
+}
+
+static void text__url(struct text *text, const struct entry *entry)
+{
+	if (!entry->has_request) {
+		text__put(text, "-");
+		return;
+	}
+	if (!entry__connects(entry)) {
+		text__column(text, entry->scheme);
+		text__put(text, "://");
+	}
+	text__authority(text, entry);
+	/* The target `*` means the server itself: a URL without a path (RFC 9110 7.1). */
+	if (!bytes__equal(entry->path, bytes__str("*")))
+		text__path(text, entry);
+}
+
+static const char *status__colour(uint16_t status)
+{
+	switch (status / 100) {
+	case 1:
+	case 3:
+		return COLOUR_CYAN;
+	case 2:
+		return COLOUR_GREEN;
+	case 4:
+		return COLOUR_YELLOW;
+	}
+	return COLOUR_RED;
+}
+
+static void text__status(struct text *text, const struct entry *entry)
+{
+	char status[PRINT_MAX_BYTES] = "-";
+
+	if (entry->status)
+		snprintf(status, sizeof(status), "%u", entry->status);
+	text__colour(text, status__colour(entry->status));
+	text__put(text, entry->complete ? "" : "!");
+	text__put(text, status);
+	text__colour(text, COLOUR_RESET);
+}
+
+static void text__size(struct text *text, const struct entry *entry)
+{
+	char size[PRINT_MAX_BYTES] = "-";
+
+	if (entry->has_response)
+		snprintf(size, sizeof(size), "%" PRIu64 "B", entry->response_body_bytes);
+	text__put(text, size);
+}
+
+/* Three digits and a unit, rounded: 0.53ms, 12.3ms, 123ms, 1.24s, 75.0s, 600s. */
+static void text__duration(struct text *text, const struct entry *entry)
+{
+	static const struct {
+		uint64_t digit_ns; /* what the last digit stands for */
+		unsigned int decimals;
+		const char *unit;
+	} scales[] = {
+		{10000, 2, "ms"},   {100000, 1, "ms"},	 {1000000, 0, "ms"},
+		{10000000, 2, "s"}, {100000000, 1, "s"}, {1000000000, 0, "s"},
+	};
+	static const unsigned int powers[] = {1, 10, 100};
+	const size_t last = sizeof(scales) / sizeof(scales[0]) - 1;
+	char line[PRINT_MAX_BYTES];
+	uint64_t digits;
+	size_t i;
+
+	if (!entry->has_duration) {
+		text__put(text, "-");
+		return;
+	}
+	for (i = 0;; i++) {
+		digits = entry->duration_ns / scales[i].digit_ns;
+		if (entry->duration_ns % scales[i].digit_ns >= scales[i].digit_ns / 2)
+			digits++;
+		if (digits < 1000 || i == last)
+			break;
+	}
+	if (scales[i].decimals)
+		snprintf(line, sizeof(line), "%" PRIu64 ".%0*" PRIu64 "%s",
+			 digits / powers[scales[i].decimals], (int)scales[i].decimals,
+			 digits % powers[scales[i].decimals], scales[i].unit);
+	else
+		snprintf(line, sizeof(line), "%" PRIu64 "%s", digits, scales[i].unit);
+	text__put(text, line);
+}
+
+static void text__version(struct text *text, const struct entry *entry)
+{
+	text__put(text, entry->version ? "HTTP/" : "-");
+	text__put(text, entry->version ? entry->version : "");
+}
+
+/* Why the entry is not complete, and what failed: ` [no_response: closed]`. */
+static void text__fault(struct text *text, const struct entry *entry)
+{
+	if (!entry->reason && !entry->error)
+		return;
+	text__put(text, " [");
+	text__put(text, entry->reason ? entry->reason : "");
+	text__put(text, entry->reason && entry->error ? ": " : "");
+	text__put(text, entry->error ? entry->error : "");
+	text__put(text, "]");
+}
+
+static void text__line(struct text *text, const struct entry *entry)
+{
+	text__time(text, entry->time_unix_ns);
+	text__put(text, " ");
+	text__process(text, entry);
+	text__put(text, " ");
+	text__peer(text, entry);
+	text__put(text, " ");
+	text__column(text, entry->method);
+	text__put(text, " ");
+	text__url(text, entry);
+	text__put(text, " ");
+	text__status(text, entry);
+	text__put(text, " ");
+	text__size(text, entry);
+	text__put(text, " ");
+	text__duration(text, entry);
+	text__put(text, " ");
+	text__version(text, entry);
+	text__fault(text, entry);
+	text__put(text, "\n");
+}
+
+static void text__fields(struct text *text, const char *mark, const struct entry_fields *fields)
+{
+	for (size_t i = 0; i < fields->count; i++) {
+		text__put(text, mark);
+		text__escaped(text, fields->fields[i].name, true);
+		text__put(text, ": ");
+		text__escaped(text, fields->fields[i].value, false);
+		text__put(text, "\n");
+	}
+}
+
+static void text__heads(struct text *text, const struct entry *entry)
+{
+	char status[PRINT_MAX_BYTES] = " -";
+
+	if (entry->has_request) {
+		text__put(text, "> ");
+		text__column(text, entry->method);
+		text__put(text, " ");
+		if (entry__connects(entry))
+			text__authority(text, entry);
+		else if (!entry->path.size && !entry->query.data)
+			text__put(text, "-");
+		else
+			text__path(text, entry);
+		text__put(text, " ");
+		text__version(text, entry);
+		text__put(text, "\n");
+		text__fields(text, "> ", &entry->request_headers);
+	}
+	if (entry->has_response) {
+		if (entry->status)
+			snprintf(status, sizeof(status), " %u", entry->status);
+		text__put(text, "< ");
+		text__version(text, entry);
+		text__put(text, status);
+		text__put(text, "\n");
+		text__fields(text, "< ", &entry->response_headers);
+		text__fields(text, "< ", &entry->response_trailers);
+	}
+}
+
+static int sink_text__format(const struct sink_options *options, const struct entry *entry,
+			     struct buf *line)
+{
+	struct text text = {.out = line, .colour = options->colour};
+	size_t start = line->size;
+
+	text__line(&text, entry);
+	if (options->headers)
+		text__heads(&text, entry);
+	if (text.err)
+		line->size = start; /* half a line is worse than none */
+	return text.err;
+}
+
+const struct sink_ops sink_text = {.name = "text", .format = sink_text__format};
