@@ -49,12 +49,14 @@ static __always_inline int socket_used(struct sock *sk)
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	if ((family != AF_INET && family != AF_INET6) || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
 		return 0;
+	num = BPF_CORE_READ(sk, __sk_common.skc_num);
+	dport = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	if (!num || !dport) /* a reset has taken its addresses already */
+		return 0;
 	if (call->sock) {
 		call->many_sockets = 1;
 		return 0;
 	}
-	num = BPF_CORE_READ(sk, __sk_common.skc_num);
-	dport = BPF_CORE_READ(sk, __sk_common.skc_dport);
 	call->sock = (__u64)sk;
 	call->ports = (__u32)num << 16 | dport;
 	key.pid = id >> 32;

@@ -172,9 +172,17 @@ static uint8_t decode_byte(struct bytes text, size_t *pos)
 /* Percent-decodes into `out`. A `+` stays: base64 in a badly made URL has it as it is. */
 static void secrets__decode(struct secrets *s, struct bytes text, struct buf *out)
 {
+	size_t size = 0;
+
 	buf__clear(out);
-	for (size_t pos = 0; pos < text.size && !s->err;)
-		s->err = buf__append_byte(out, decode_byte(text, &pos));
+	if (!s->err)
+		s->err = buf__append(out, text);
+	for (size_t pos = 0; pos < out->size;) {
+		uint8_t c = decode_byte(buf__view(out), &pos);
+
+		out->data[size++] = c;
+	}
+	out->size = size;
 }
 
 static void secrets__copy(struct secrets *s, struct bytes text)
@@ -217,14 +225,20 @@ static void secrets__replace_trimmed(struct secrets *s, struct bytes text)
  */
 static struct bytes secrets__name(struct secrets *s, struct bytes name)
 {
-	buf__clear(&s->name);
-	for (size_t pos = 0; pos < name.size && !s->err;) {
-		uint8_t c = ascii__lower(decode_byte(name, &pos));
+	struct buf *out = &s->name;
+	size_t size = 0;
+
+	buf__clear(out);
+	if (!s->err)
+		s->err = buf__append(out, name);
+	for (size_t pos = 0; pos < out->size;) {
+		uint8_t c = ascii__lower(decode_byte(buf__view(out), &pos));
 
 		if (c > ' ' && c != 0x7f && c != '+')
-			s->err = buf__append_byte(&s->name, c == '_' ? '-' : c);
+			out->data[size++] = c == '_' ? '-' : c;
 	}
-	return buf__view(&s->name);
+	out->size = size;
+	return buf__view(out);
 }
 
 static bool has_secret_part(struct bytes name)

@@ -13,7 +13,6 @@
  * Keeping the pairs. HTTP/1 pairs by order alone, so one lost message would shift all pairs after
  * it. What holds the pairing together:
  *  - The responses in place answer the oldest requests in place, whatever is lost behind those.
- *  - With one response owed, the next one found is it, even after a loss in the responses.
  *  - A client that does not pipeline sends a request only after the response to the one before, so
  *    a request tells that all before it is over. That is relied on after a loss, until the
  *    connection is seen to pipeline.
@@ -87,6 +86,8 @@ struct parser {
 	bool pipelined;		  /* a request was sent while a response was owed */
 	bool suspected;		  /* it looks so; the next bytes of the response will tell */
 	bool holes;		  /* and then it is not known how many are owed */
+	bool after_hole;	  /* a lost request, not answered, is before the newest */
+	bool unseen_answered;	  /* a response to an unseen request came since the newest */
 	bool unpaired;		  /* who answers whom cannot be known any more */
 };
 
@@ -202,7 +203,7 @@ static bool parser__trusts_order(const struct parser *parser)
 /* All requests but the newest are over. */
 static void parser__drop_older(struct parser *parser, enum reason reason)
 {
-	while (pairing__oldest(parser->pairing)->next)
+	while (pairing__oldest(parser->pairing) && pairing__oldest(parser->pairing)->next)
 		parser__drop(parser, pairing__oldest(parser->pairing), reason);
 }
 
@@ -216,7 +217,7 @@ static void parser__charge(struct parser *parser, struct half *half, enum reason
 	if (exchange) {
 		half__message(half)->lost_bytes += lost_bytes;
 	} else if (lost_bytes && half__has_responses(half)) {
-		exchange = parser__owed(parser, &count);
+		exchange = parser->after_hole ? NULL : parser__owed(parser, &count);
 		if (exchange)
 			exchange->response.lost_bytes += lost_bytes;
 	} else if (!half__has_responses(half)) {
@@ -230,6 +231,22 @@ static void half__miss(struct half *half, uint64_t when)
 {
 	half->missed = true;
 	half->missed_at = when;
+}
+
+/*
+ * The responses lost their place while some were owed. `older`: what was lost can be the response
+ * to another request than the newest. If it cannot, the response found next answers a request that
+ * is lost as well, and not yet missed.
+ */
+static void parser__judge_owed(struct parser *parser, bool older, enum reason reason)
+{
+	older |= parser->holes || parser->after_hole;
+	if (!older && !parser->pipelined)
+		parser__drop_all(parser, reason);
+	else if (parser__trusts_order(parser))
+		parser__drop_older(parser, reason);
+	else
+		parser__stop_pairing(parser);
 }
 
 /* The direction has lost its place. See the top for what that means to the pairs. */
@@ -251,10 +268,10 @@ static void parser__lose(struct parser *parser, struct half *half, enum reason r
 	parser__owed(parser, &owed);
 	if (other->state == STATE_SEARCHING)
 		parser__drop_all(parser, reason);
-	else if (!requests && owed && parser__trusts_order(parser))
-		parser__drop_older(parser, reason);
-	else if (parser->unpaired || (!requests && (owed > 1 || parser->holes)))
+	else if (parser->unpaired)
 		parser__stop_pairing(parser);
+	else if (!requests && (owed > 1 || parser->holes || (owed && reason == REASON_LOST)))
+		parser__judge_owed(parser, owed > 1 || exchange, reason);
 }
 
 /*
@@ -360,7 +377,8 @@ static void parser__judge_older(struct parser *parser, struct half *half, bool s
 	moved = !half->missed || responses->moved_at > half->missed_at;
 
 	if (responses->state == STATE_SEARCHING) {
-		if (!moved || (open && !parser__is_over(parser, responses)))
+		if ((!moved && !parser__trusts_order(parser)) ||
+		    (open && !parser__is_over(parser, responses)))
 			parser->unpaired = true;
 		else
 			parser__drop_all(parser, responses->why);
@@ -374,7 +392,11 @@ static void parser__judge_older(struct parser *parser, struct half *half, bool s
 	} else if (!searched && parser->paired) {
 		parser->sequential = true;
 	}
+	parser->after_hole = searched && parser->unclaimed_bytes && !parser->unseen_answered;
+	parser->unseen_answered = false;
 	half->missed = false;
+	if (searched && parser->pipelined)
+		parser->unpaired = true;
 	if (parser__is_full(parser))
 		parser->unpaired = true;
 	if (parser->unpaired)
@@ -460,6 +482,7 @@ static int parser__open_unseen(struct parser *parser, const struct half *request
 	if (!reason)
 		reason = parser->unpaired ? REASON_LOST : REASON_DESYNC;
 	exchange__fault(exchange, reason);
+	parser->unseen_answered = true;
 	exchange->request.lost_bytes = parser->unclaimed_bytes;
 	parser->unclaimed_bytes = 0;
 	*ret_exchange = exchange;
@@ -922,6 +945,7 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 		}
 		if (err) {
 			parser__lose(parser, half, REASON_LOST, bytes.size);
+			half__miss(half, parser->now);
 			return err;
 		}
 		bytes = rest;

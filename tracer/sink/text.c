@@ -59,8 +59,13 @@ static void text__escaped(struct text *text, struct bytes value, bool column)
 
 	while (pos < value.size && !text->err) {
 		uint32_t code_point;
-		size_t size = utf8__next(bytes__from(value, pos), &code_point);
+		size_t size;
 
+		if (value.data[pos] > ' ' && value.data[pos] < 0x7f) {
+			pos++;
+			continue;
+		}
+		size = utf8__next(bytes__from(value, pos), &code_point);
 		if (!is_unsafe(code_point) && !(column && code_point == ' ')) {
 			pos += size;
 			continue;

@@ -412,7 +412,7 @@ def interrupted_command_mode(test):
     trace = test.trace_early("sh", "-c", script)
     trace.wait_entries(1)
     trace.process.wait_text("^up")
-    trace.process.signal(signal.SIGINT)
+    trace.process.send_signal(signal.SIGINT)
     trace.process.wait_text(r"^tlstrace: 1 requests?, 0 events lost", "stderr")
     equal("entries", len(trace.entries()), 1)
 

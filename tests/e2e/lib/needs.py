@@ -9,7 +9,6 @@ import subprocess
 from .test import HERE
 
 BUILD = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1"]
-SOURCE = os.path.join(HERE, "targets", "tls_client.c")
 
 
 def _program(path):
@@ -40,12 +39,12 @@ def _ipv6(_program_path, _shared):
         return f"no IPv6 on loopback: {error}"
 
 
-def _compile(shared, name, libraries):
-    output = os.path.join(shared, name)
-    if os.path.exists(output):
-        return None
+def _compile(shared, name, source, *options):
+    """Builds targets/SOURCE in the shared directory, once."""
     try:
-        done = subprocess.run([*BUILD, "-o", output, SOURCE, *libraries], capture_output=True,
+        done = subprocess.run([*BUILD, "-o", os.path.join(shared, name),
+                               os.path.join(HERE, "targets", source), *options],
+                              capture_output=True,
                               text=True, check=False)
     except OSError as error:
         return f"no compiler: {error}"
@@ -53,15 +52,27 @@ def _compile(shared, name, libraries):
 
 
 def _shared_client(_program_path, shared):
-    return _compile(shared, "tls_client", ["-lssl", "-lcrypto"])
+    return _compile(shared, "tls_client", "tls_client.c", "-lssl", "-lcrypto")
 
 
 def _static_client(_program_path, shared):
-    return _compile(shared, "tls_client_static", ["-l:libssl.a", "-l:libcrypto.a"])
+    return _compile(shared, "tls_client_static", "tls_client.c", "-l:libssl.a", "-l:libcrypto.a")
+
+
+def _recording(_program_path, shared):
+    """A recording that was made by hand, as `recording` in the shared directory."""
+    top = os.path.join(HERE, "../..")
+    reason = _compile(shared, "make_recording", "make_recording.c", f"-I{top}/tracer",
+                      f"-I{top}/probes")
+    if reason:
+        return reason
+    with open(os.path.join(shared, "recording"), "wb") as file:
+        subprocess.run([os.path.join(shared, "make_recording")], stdout=file, check=True)
+    return None
 
 
 FINDERS = {
-    "bpf": _bpf, "root": _root, "ipv6": _ipv6,
+    "bpf": _bpf, "root": _root, "ipv6": _ipv6, "recording": _recording,
     "tls_client": _shared_client, "tls_client_static": _static_client,
     "nginx": lambda *_: _program("/usr/sbin/nginx"),
     "curl": lambda *_: _program("/usr/bin/curl"),

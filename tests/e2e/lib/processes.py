@@ -149,7 +149,7 @@ class Process:
             reader.join(2)
         return status
 
-    def signal(self, number):
+    def send_signal(self, number):
         self._popen.send_signal(number)
 
     def send(self, data):
@@ -162,5 +162,5 @@ class Process:
 
     def stop(self, number=signal.SIGTERM, timeout=15):
         if self.poll() is None:
-            self.signal(number)
+            self.send_signal(number)
         return self.wait(timeout)

@@ -97,7 +97,7 @@ class Nginx:
     def reload(self):
         """Has the master replace its workers; returns the new ones."""
         old = set(self.workers)
-        self.master.signal(signal.SIGHUP)
+        self.master.send_signal(signal.SIGHUP)
         self.workers = until(
             lambda: [pid for pid in processes.children(self.master.pid) if pid not in old],
             "new workers")
