@@ -10,113 +10,18 @@
  * the beginning of a TLS call's buffer, where clients and servers put them, and nothing in between
  * is looked at.
  *
- * Keeping the pairs. HTTP/1 pairs by order alone, so one lost message would shift all pairs after
- * it. What holds the pairing together:
- *  - The responses in place answer the oldest requests in place, whatever is lost behind those.
- *  - A client that does not pipeline sends a request only after the response to the one before, so
- *    a request tells that all before it is over. That is relied on after a loss, until the
- *    connection is seen to pipeline.
- * A loss is noticed late, with the next bytes of its direction. So a request that comes while a
- * response is owed is not yet proof of pipelining (`suspected`): it is when the response goes on
- * from its place, and is not when a gap is there.
- * Where nothing helps, pairing ends for good on the connection (`unpaired`): requests and responses
- * are then logged apart. An absent half is better than a wrong one.
+ * Keeping the pairs is http1_order.c.
  *
- * Memory: two line buffers of LINE_MAX_BYTES, and OPEN_MAX_BYTES (and OPEN_STRIDE heads) of open
- * exchanges; none but struct parser when idle.
+ * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; none but struct
+ * parser when idle.
  */
-#include "proto/http1_head.h"
+#include "proto/http1_order.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 /* A line kept until its end comes; of a longer one only so much is looked at. */
 #define LINE_MAX_BYTES (64 * 1024)
-/* Requests that wait for their response may hold so much, looked at every so many of them. */
-#define OPEN_MAX_BYTES (4 * 1024 * 1024)
-#define OPEN_STRIDE    32
-
-enum state {
-	STATE_SEARCHING,  /* the place is lost */
-	STATE_START,	  /* between messages, or in a start line */
-	STATE_HEAD,	  /* header fields */
-	STATE_LENGTH,	  /* body of `remaining` bytes */
-	STATE_CLOSE,	  /* body until the stream ends */
-	STATE_CHUNK_SIZE, /* a chunk's first line */
-	STATE_CHUNK,	  /* `remaining` bytes of a chunk */
-	STATE_CHUNK_END,  /* the line end after them */
-	STATE_TRAILERS,
-	STATE_TUNNEL, /* no longer HTTP */
-};
-
-/* One direction. */
-struct half {
-	enum state state;
-	unsigned int kinds; /* of start lines that may come, HTTP1_* */
-	struct exchange
-		*exchange; /* of the message under way; NULL: there is none, or not logged */
-	bool interim;	   /* a 1xx response is under way */
-	bool foldable;	   /* the last field was stored, so a folded line can extend it */
-	bool body_seen;	   /* bytes passed since the head ended */
-	bool cut;	   /* the line under way is too long, its rest is dropped */
-	enum reason why;   /* the place was last lost */
-	struct buf line;   /* the line under way, as far as earlier calls brought it */
-	uint64_t line_first_ns;
-	uint64_t line_call; /* in which it began */
-	uint64_t last_call; /* in which the last message ended */
-	uint64_t calls;	    /* TLS calls so far */
-	uint64_t remaining;
-	uint64_t moved_at;     /* parser.now when bytes last passed */
-	uint64_t moved_before; /* ... and the time before that */
-	uint64_t missed_at;    /* since then bytes passed that were not looked at */
-	bool missed;
-	struct http1_framing framing;
-};
-
-struct parser {
-	struct pairing *pairing;
-	struct connection *connection;
-	struct half half[2]; /* by enum wire_direction */
-	uint64_t now;	     /* counts calls that bring bytes or gaps */
-	uint64_t requested_at;
-	uint64_t last_id;
-	uint64_t unclaimed_bytes; /* lost in the requests, of no request that was seen */
-	bool paired;		  /* an exchange was seen from end to end */
-	bool sequential;	  /* ... and after it the next request */
-	bool pipelined;		  /* a request was sent while a response was owed */
-	bool suspected;		  /* it looks so; the next bytes of the response will tell */
-	bool holes;		  /* and then it is not known how many are owed */
-	bool after_hole;	  /* a lost request, not answered, is before the newest */
-	bool unseen_answered;	  /* a response to an unseen request came since the newest */
-	bool unpaired;		  /* who answers whom cannot be known any more */
-};
-
-static struct half *parser__other(struct parser *parser, const struct half *half)
-{
-	return half == &parser->half[0] ? &parser->half[1] : &parser->half[0];
-}
-
-static bool half__has_responses(const struct half *half)
-{
-	return half->kinds == HTTP1_RESPONSE;
-}
-
-static struct message *half__message(const struct half *half)
-{
-	return half__has_responses(half) ? &half->exchange->response : &half->exchange->request;
-}
-
-/* Back to no message and no line; an idle connection holds no memory for them. */
-static void half__reset(struct half *half, enum state state)
-{
-	half->state = state;
-	half->exchange = NULL;
-	half->interim = false;
-	half->foldable = false;
-	half->cut = false;
-	buf__free(&half->line);
-	http1_framing__free(&half->framing);
-}
 
 static int http1__new(struct pairing *pairing, struct connection *connection, bool from_start,
 		      struct parser **ret_parser)
@@ -144,160 +49,8 @@ static void http1__free(struct parser *parser)
 	if (!parser)
 		return;
 	for (int i = 0; i < 2; i++)
-		half__reset(&parser->half[i], STATE_SEARCHING);
+		http1_half__reset(&parser->half[i], STATE_SEARCHING);
 	free(parser);
-}
-
-/* The oldest request whose response has not begun, and how many there are. */
-static struct exchange *parser__owed(const struct parser *parser, size_t *ret_count)
-{
-	struct exchange *first = NULL;
-
-	*ret_count = 0;
-	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = each->next) {
-		if (each->response.begun)
-			continue;
-		if (!first)
-			first = each;
-		++*ret_count;
-	}
-	return first;
-}
-
-/* Gives up an exchange that a direction may still be at. */
-static void parser__drop(struct parser *parser, struct exchange *exchange, enum reason reason)
-{
-	for (int i = 0; i < 2; i++)
-		if (parser->half[i].exchange == exchange)
-			parser->half[i].exchange = NULL;
-	pairing__give_up(parser->pairing, exchange, reason);
-}
-
-static void parser__drop_all(struct parser *parser, enum reason reason)
-{
-	while (pairing__oldest(parser->pairing))
-		parser__drop(parser, pairing__oldest(parser->pairing), reason);
-}
-
-/* From here on requests and responses are logged apart; what is under way goes on to its end. */
-static void parser__stop_pairing(struct parser *parser)
-{
-	struct exchange *next;
-
-	parser->unpaired = true;
-	parser->suspected = parser->holes = false;
-	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
-		next = each->next;
-		if (!each->response.begun && each != parser->half[WIRE_READ].exchange &&
-		    each != parser->half[WIRE_WRITE].exchange)
-			pairing__give_up(parser->pairing, each, REASON_LOST);
-	}
-}
-
-/* Whether the next request can be taken to come after the responses to all before it. */
-static bool parser__trusts_order(const struct parser *parser)
-{
-	return parser->sequential && !parser->pipelined && !parser->unpaired;
-}
-
-/* All requests but the newest are over. */
-static void parser__drop_older(struct parser *parser, enum reason reason)
-{
-	while (pairing__oldest(parser->pairing) && pairing__oldest(parser->pairing)->next)
-		parser__drop(parser, pairing__oldest(parser->pairing), reason);
-}
-
-/* Charges a loss outside of known bodies to whom it most likely belongs. */
-static void parser__charge(struct parser *parser, struct half *half, enum reason reason,
-			   uint64_t lost_bytes)
-{
-	struct exchange *exchange = half->exchange;
-	size_t count;
-
-	if (exchange) {
-		half__message(half)->lost_bytes += lost_bytes;
-	} else if (lost_bytes && half__has_responses(half)) {
-		exchange = parser->after_hole ? NULL : parser__owed(parser, &count);
-		if (exchange)
-			exchange->response.lost_bytes += lost_bytes;
-	} else if (!half__has_responses(half)) {
-		parser->unclaimed_bytes += lost_bytes;
-	}
-	if (exchange)
-		exchange__fault(exchange, reason);
-}
-
-static void half__miss(struct half *half, uint64_t when)
-{
-	half->missed = true;
-	half->missed_at = when;
-}
-
-/*
- * The responses lost their place while some were owed. `older`: what was lost can be the response
- * to another request than the newest. If it cannot, the response found next answers a request that
- * is lost as well, and not yet missed.
- */
-static void parser__judge_owed(struct parser *parser, bool older, enum reason reason)
-{
-	older |= parser->holes || parser->after_hole;
-	if (!older && !parser->pipelined)
-		parser__drop_all(parser, reason);
-	else if (parser__trusts_order(parser))
-		parser__drop_older(parser, reason);
-	else
-		parser__stop_pairing(parser);
-}
-
-/* The direction has lost its place. See the top for what that means to the pairs. */
-static void parser__lose(struct parser *parser, struct half *half, enum reason reason,
-			 uint64_t lost_bytes)
-{
-	struct half *other = parser__other(parser, half);
-	struct exchange *exchange = half->exchange;
-	bool requests = half->kinds == HTTP1_REQUEST;
-	size_t owed;
-
-	parser__charge(parser, half, reason, lost_bytes);
-	half__reset(half, STATE_SEARCHING);
-	half__miss(half, half->moved_before);
-	half->why = reason;
-	if (exchange && (!requests || exchange->response.ended))
-		parser__drop(parser, exchange, reason);
-
-	parser__owed(parser, &owed);
-	if (other->state == STATE_SEARCHING)
-		parser__drop_all(parser, reason);
-	else if (parser->unpaired)
-		parser__stop_pairing(parser);
-	else if (!requests && (owed > 1 || parser->holes || (owed && reason == REASON_LOST)))
-		parser__judge_owed(parser, owed > 1 || exchange, reason);
-}
-
-/*
- * The message of a direction ended. A request whose end will not come (its direction lost its
- * place or was closed) does not hold up its response.
- */
-static void parser__finish(struct parser *parser, struct half *half)
-{
-	struct exchange *exchange = half->exchange;
-	bool response = half__has_responses(half);
-	bool seen = exchange && exchange->request.begun;
-
-	if (exchange)
-		half__message(half)->ended = true;
-	half__reset(half, STATE_START);
-	half->last_call = half->calls;
-	if (!exchange)
-		return;
-	if (pairing__settle(parser->pairing, exchange)) {
-		parser->paired |= seen;
-		return;
-	}
-	if (response && parser__other(parser, half)->exchange != exchange)
-		pairing__give_up(parser->pairing, exchange, REASON_NONE);
-	else if (!response && parser->unpaired && !exchange->response.begun)
-		pairing__give_up(parser->pairing, exchange, REASON_LOST);
 }
 
 /* What follows is not HTTP, both ways (RFC 9110 7.8, 9.3.6). */
@@ -306,101 +59,11 @@ static void parser__tunnel(struct parser *parser, struct half *half)
 	struct exchange *exchange = half->exchange;
 
 	exchange->response.ended = true;
-	half__reset(half, STATE_TUNNEL);
-	half__reset(parser__other(parser, half), STATE_TUNNEL);
+	http1_half__reset(half, STATE_TUNNEL);
+	http1_half__reset(parser__other(parser, half), STATE_TUNNEL);
 	if (!pairing__settle(parser->pairing, exchange))
 		pairing__give_up(parser->pairing, exchange, REASON_NONE);
 	pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
-}
-
-/*
- * A response to an unseen request announced a body, of which nothing came before the next request:
- * it answered HEAD.
- */
-static void parser__end_bodiless(struct parser *parser, struct half *half)
-{
-	bool body = half->state == STATE_LENGTH || half->state == STATE_CHUNK_SIZE ||
-		    half->state == STATE_CLOSE;
-
-	if (body && !half->body_seen && half->exchange && !half->exchange->request.begun)
-		parser__finish(parser, half);
-}
-
-/* With the responses out of place: whether those owed have passed when a new request comes. */
-static bool parser__is_over(const struct parser *parser, const struct half *responses)
-{
-	if (parser->pipelined)
-		return false;
-	return responses->moved_at > parser->requested_at || parser__trusts_order(parser);
-}
-
-/* Whether more open exchanges would be too many. The sum is not taken each time. */
-static bool parser__is_full(const struct parser *parser)
-{
-	size_t count = pairing__count(parser->pairing);
-	size_t bytes = 0;
-
-	if (count >= PAIRING_MAX_OPEN)
-		return true;
-	if (!count || count % OPEN_STRIDE)
-		return false;
-	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = each->next)
-		bytes += each->request.headers.text.capacity +
-			 each->request.headers.capacity * sizeof(struct field) +
-			 each->request.trailers.text.capacity + each->path.capacity +
-			 each->query.capacity;
-	return bytes > OPEN_MAX_BYTES;
-}
-
-/*
- * The first bytes of the responses since pipelining was suspected: those of the response that was
- * owed then, still in place.
- */
-static void parser__confirm_pipelining(struct parser *parser)
-{
-	parser->pipelined = true;
-	if (parser->holes)
-		parser__stop_pairing(parser);
-	parser->suspected = parser->holes = false;
-}
-
-/* What a new request tells of those before it. */
-static void parser__judge_older(struct parser *parser, struct half *half, bool searched)
-{
-	struct half *responses = parser__other(parser, half);
-	bool open, unseen, moved;
-
-	parser__end_bodiless(parser, responses);
-	open = pairing__oldest(parser->pairing);
-	unseen = responses->exchange && !responses->exchange->request.begun;
-	/* Missed bytes and no answer to them: that was a request, or this is none. */
-	moved = !half->missed || responses->moved_at > half->missed_at;
-
-	if (responses->state == STATE_SEARCHING) {
-		if ((!moved && !parser__trusts_order(parser)) ||
-		    (open && !parser__is_over(parser, responses)))
-			parser->unpaired = true;
-		else
-			parser__drop_all(parser, responses->why);
-	} else if (open || (searched && !moved)) {
-		parser->suspected = true;
-		parser->holes |= searched || unseen;
-		if (!searched && half->line_call == half->last_call)
-			parser->pipelined = true;
-		if (parser->pipelined && parser->holes)
-			parser->unpaired = true;
-	} else if (!searched && parser->paired) {
-		parser->sequential = true;
-	}
-	parser->after_hole = searched && parser->unclaimed_bytes && !parser->unseen_answered;
-	parser->unseen_answered = false;
-	half->missed = false;
-	if (searched && parser->pipelined)
-		parser->unpaired = true;
-	if (parser__is_full(parser))
-		parser->unpaired = true;
-	if (parser->unpaired)
-		parser__stop_pairing(parser);
 }
 
 static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
@@ -447,7 +110,7 @@ static int parser__begin_request(struct parser *parser, struct half *half,
 	struct exchange *exchange;
 	int err;
 
-	parser__judge_older(parser, half, searched);
+	http1_order__request(parser, half, searched);
 	err = pairing__open(parser->pairing, ++parser->last_id, &exchange);
 	if (err)
 		return err;
@@ -499,7 +162,7 @@ static int parser__begin_response(struct parser *parser, struct half *half,
 	half->interim = start->status < 200 && start->status != 101;
 	if (half->interim)
 		return 0;
-	exchange = parser__owed(parser, &count);
+	exchange = http1_order__owed(parser, &count);
 	/* It cannot answer what was not sent yet. */
 	if (parser->unpaired || (exchange && when->last_ns < exchange->request.first_ns))
 		exchange = NULL;
@@ -549,7 +212,7 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	struct bytes method = {0};
 
 	if (half->interim) {
-		parser__finish(parser, half);
+		http1_order__finish(parser, half);
 		return 0;
 	}
 	if (response && exchange)
@@ -560,7 +223,7 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	}
 	http1_framing__close(&half->framing);
 	if (status == 204 || status == 304 || bytes__equal(method, bytes__str("HEAD"))) {
-		parser__finish(parser, half);
+		http1_order__finish(parser, half);
 	} else if (framing->bad_coding) {
 		return -EBADMSG;
 	} else if (framing->coded) {
@@ -575,7 +238,7 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	} else if (response && !framing->has_length) {
 		half->state = STATE_CLOSE;
 	} else {
-		parser__finish(parser, half);
+		http1_order__finish(parser, half);
 	}
 	return 0;
 }
@@ -708,7 +371,7 @@ static int parser__line(struct parser *parser, struct half *half, struct bytes l
 	default: /* STATE_TRAILERS */
 		if (line.size)
 			return half__field(half, line);
-		parser__finish(parser, half);
+		http1_order__finish(parser, half);
 		return 0;
 	}
 }
@@ -887,7 +550,7 @@ static uint64_t parser__take_body(struct parser *parser, struct half *half, uint
 	if (half->state == STATE_CHUNK)
 		half->state = STATE_CHUNK_END;
 	else
-		parser__finish(parser, half);
+		http1_order__finish(parser, half);
 	return size;
 }
 
@@ -920,7 +583,7 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 	parser__touch(parser, half);
 	half->calls += call_start;
 	if (parser->suspected && half__has_responses(half))
-		parser__confirm_pipelining(parser);
+		http1_order__confirm(parser);
 	while (bytes.size) {
 		struct bytes rest = bytes;
 
@@ -940,11 +603,11 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 		}
 		if (err == -EBADMSG) {
 			/* At the start of a call the same bytes may be a start line. */
-			parser__lose(parser, half, REASON_DESYNC, 0);
+			http1_order__lose(parser, half, REASON_DESYNC, 0);
 			continue;
 		}
 		if (err) {
-			parser__lose(parser, half, REASON_LOST, bytes.size);
+			http1_order__lose(parser, half, REASON_LOST, bytes.size);
 			half__miss(half, parser->now);
 			return err;
 		}
@@ -971,7 +634,8 @@ static void http1__gap(struct parser *parser, enum wire_direction direction, uin
 		buf__free(&half->line);
 		half->cut = false;
 	} else if (size) {
-		parser__lose(parser, half, lost ? REASON_LOST : REASON_DESYNC, lost ? size : 0);
+		http1_order__lose(parser, half, lost ? REASON_LOST : REASON_DESYNC,
+				  lost ? size : 0);
 	}
 	/* The response that was owed may have ended in here, before the request came. */
 	if (half__has_responses(half) &&
@@ -987,14 +651,14 @@ static void parser__cut(struct parser *parser, struct half *half)
 	if (half->state == STATE_TUNNEL)
 		return;
 	if (half->state == STATE_CLOSE)
-		parser__finish(parser, half);
+		http1_order__finish(parser, half);
 	else if (exchange)
 		exchange->error = "closed";
 	if (half->exchange && half__has_responses(half))
-		parser__drop(parser, exchange, REASON_NO_RESPONSE);
+		http1_order__drop(parser, exchange, REASON_NO_RESPONSE);
 	else if (half->exchange && exchange->response.ended)
-		parser__drop(parser, exchange, REASON_NONE);
-	half__reset(half, STATE_SEARCHING);
+		http1_order__drop(parser, exchange, REASON_NONE);
+	http1_half__reset(half, STATE_SEARCHING);
 	half->why = REASON_DESYNC;
 }
 
@@ -1012,7 +676,7 @@ static void parser__end_responses(struct parser *parser, struct half *half)
 			continue;
 		if (!unsure)
 			each->error = "closed";
-		parser__drop(parser, each, reason);
+		http1_order__drop(parser, each, reason);
 	}
 }
 
@@ -1025,7 +689,7 @@ static void http1__end(struct parser *parser, enum wire_direction direction, enu
 		if (kind == END_STREAM && i != (int)direction)
 			continue;
 		if (kind == END_TRACE)
-			half__reset(half, STATE_SEARCHING);
+			http1_half__reset(half, STATE_SEARCHING);
 		else if (half__has_responses(half))
 			parser__end_responses(parser, half);
 	}
