@@ -110,7 +110,6 @@ class Running:
         try:
             os.setpgid(0, 0)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             processes.adopt_orphans()
             test = Test(self.directory, os.path.abspath(options.tlstrace), keys, base)
             result = execute(self.case, test)

@@ -16,6 +16,7 @@
 
 #include <uthash.h>
 
+#include "capture/closure.h"
 #include "log.h"
 
 /* Stale connections are looked for at most this often, and only after a process has ended. */
@@ -384,6 +385,11 @@ static int capture__trace_file(struct capture *capture, const char *path, int fd
 	return err;
 }
 
+static void attach_library(void *context, const char *path)
+{
+	capture__attach_path(context, path);
+}
+
 static int capture__trace_binary(struct capture *capture, const char *path)
 {
 	char real[PATH_MAX], interpreter[PATH_MAX];
@@ -395,10 +401,12 @@ static int capture__trace_binary(struct capture *capture, const char *path)
 		return -fd;
 	if (!realpath(path, real))
 		snprintf(real, sizeof(real), "%s", path);
-	/* Before any process that runs it: its own TLS code, and the loader that maps others'. */
+	/* Before any process that runs it: its own TLS code, its libraries', and its loader. */
 	capture__attach_path(capture, real);
-	if (!elf_file__interpreter(elf, interpreter, sizeof(interpreter)))
+	if (!elf_file__interpreter(elf, interpreter, sizeof(interpreter))) {
 		capture__attach_path(capture, interpreter);
+		closure__each_library(interpreter, real, attach_library, capture);
+	}
 	err = capture__trace_file(capture, real, fd);
 	if (err)
 		log_error("%s: cannot be traced: %s", path, strerror(-err));

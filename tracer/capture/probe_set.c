@@ -9,17 +9,22 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "capture/uprobe.h"
 #include "probes.skel.h"
 
 /* A consumer that waits for its timer is woken when the ring is filled to one part in this. */
 #define WAKE_FRACTION 8
 
+#define TRACEPOINTS 5
+
 struct probe_set {
 	struct tlstrace_bpf *bpf;
 	struct ring_buffer *ring;
-	struct bpf_link **links;
-	size_t link_count;
-	size_t link_capacity;
+	bool multi; /* uprobe_multi links */
+	struct bpf_link *tracepoints[TRACEPOINTS];
+	struct uprobe *uprobes;
+	size_t uprobe_count;
+	size_t uprobe_capacity;
 	record_fn *record;
 	void *context;
 };
@@ -32,48 +37,26 @@ static int on_record(void *context, void *data, size_t size)
 	return 0; /* anything else would end the draining for good */
 }
 
-/* Keeps a link until probe_set__free. Takes it over also when that fails. */
-static int probe_set__keep(struct probe_set *set, struct bpf_link *link)
+/* Detaches the uprobes attached since there were `count`. */
+static void probe_set__drop_uprobes(struct probe_set *set, size_t count)
 {
-	struct bpf_link **links;
-	size_t capacity = set->link_capacity ? set->link_capacity * 2 : 64;
-
-	if (!link)
-		return -errno;
-	if (set->link_count == set->link_capacity) {
-		links = realloc(set->links, capacity * sizeof(*links));
-		if (!links) {
-			bpf_link__destroy(link);
-			return -ENOMEM;
-		}
-		set->links = links;
-		set->link_capacity = capacity;
-	}
-	set->links[set->link_count++] = link;
-	return 0;
-}
-
-/* Destroys the links kept since there were `count`. */
-static void probe_set__drop_links(struct probe_set *set, size_t count)
-{
-	while (set->link_count > count)
-		bpf_link__destroy(set->links[--set->link_count]);
+	uprobe__detach_all(set->uprobes + count, set->uprobe_count - count);
+	set->uprobe_count = count;
 }
 
 static int probe_set__attach_tracepoints(struct probe_set *set, const char **step)
 {
-	struct bpf_program *const programs[] = {
+	struct bpf_program *const programs[TRACEPOINTS] = {
 		set->bpf->progs.process_fork, set->bpf->progs.process_exec,
 		set->bpf->progs.process_exit, set->bpf->progs.sock_send,
 		set->bpf->progs.sock_recv,
 	};
-	int err;
 
-	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
-		*step = bpf_program__section_name(programs[i]);
-		err = probe_set__keep(set, bpf_program__attach(programs[i]));
-		if (err)
-			return err;
+	*step = "attach to the kernel's tracepoints of processes and sockets";
+	for (size_t i = 0; i < TRACEPOINTS; i++) {
+		set->tracepoints[i] = bpf_program__attach(programs[i]);
+		if (!set->tracepoints[i])
+			return -errno;
 	}
 	return 0;
 }
@@ -97,6 +80,9 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	}
 	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
 	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
+	set->multi = uprobe__multi_works();
+	if (set->multi)
+		uprobe__want_multi(set->bpf->obj);
 	*ret_step = "load BPF programs";
 	err = tlstrace_bpf__load(set->bpf);
 	if (err)
@@ -120,8 +106,10 @@ void probe_set__free(struct probe_set *set)
 {
 	if (!set)
 		return;
-	probe_set__drop_links(set, 0);
-	free(set->links);
+	probe_set__drop_uprobes(set, 0);
+	free(set->uprobes);
+	for (size_t i = 0; i < TRACEPOINTS; i++)
+		bpf_link__destroy(set->tracepoints[i]);
 	ring_buffer__free(set->ring);
 	tlstrace_bpf__destroy(set->bpf);
 	free(set);
@@ -179,19 +167,32 @@ static struct function_programs programs_of(const struct tlstrace_bpf *bpf, enum
 #undef BOTH
 }
 
-static int probe_set__attach_uprobe(struct probe_set *set, struct bpf_program *program, bool exit,
-				    const char *path, uint64_t offset, uint64_t cookie)
+static int probe_set__attach_uprobe(struct probe_set *set, struct bpf_program *program,
+				    bool is_return, const char *path, uint64_t offset,
+				    uint64_t cookie)
 {
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = exit, .bpf_cookie = cookie);
+	size_t capacity = set->uprobe_capacity ? set->uprobe_capacity * 2 : 64;
+	struct uprobe *uprobes;
+	int err;
 
-	return probe_set__keep(set, bpf_program__attach_uprobe_opts(program, -1, path, offset,
-								    &opts));
+	if (set->uprobe_count == set->uprobe_capacity) {
+		uprobes = realloc(set->uprobes, capacity * sizeof(*uprobes));
+		if (!uprobes)
+			return -ENOMEM;
+		set->uprobes = uprobes;
+		set->uprobe_capacity = capacity;
+	}
+	err = uprobe__attach(program, set->multi, is_return, path, offset, cookie,
+			     &set->uprobes[set->uprobe_count]);
+	if (!err)
+		set->uprobe_count++;
+	return err;
 }
 
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
 			  unsigned int *ret_sites)
 {
-	size_t before = set->link_count;
+	size_t before = set->uprobe_count;
 	int err = 0;
 
 	for (int f = 0; f < TLS_FUNCTION_COUNT && !err; f++) {
@@ -208,8 +209,8 @@ int probe_set__attach_tls(struct probe_set *set, const char *path, const struct 
 						       code->offset[f], code->library);
 	}
 	if (err)
-		probe_set__drop_links(set, before);
-	*ret_sites = set->link_count - before;
+		probe_set__drop_uprobes(set, before);
+	*ret_sites = set->uprobe_count - before;
 	return err;
 }
 

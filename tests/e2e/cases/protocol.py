@@ -9,11 +9,24 @@ import time
 
 from lib.case import case, check, equal
 from lib.clients import (RawPeer, curl, curl_command, curl_report, python_client,
-                         s_client_command)
+                         s_client_command, trace_both)
 from lib.entries import Report, compare, headers_of
 from lib.servers import Nginx, PythonServer, SServer
 from lib.test import PYTHON_NAME
 from lib.waiting import free_port, listening, until
+
+
+def _trace_played(test, client, *pids):
+    """Traces a RawPeer that connects later, and `pids`, while it does its steps; the Trace.
+
+    It connects after the attach: a server that is inside SSL_read when the probes come does not
+    show what that call returns.
+    """
+    trace = test.trace("-p", ",".join(map(str, (client.pid, *pids))))
+    client.go_on()
+    equal("exit status of the client", client.done(), 0)
+    return trace
+
 
 LENGTHS = (0, 1, 8191, 8192, 8193, 16384, 16385, 1 << 20)
 
@@ -23,7 +36,7 @@ def body_lengths(test):
     """Both directions of both sides, around the sizes where copies and records end."""
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server)
     reports = []
     for length in LENGTHS:
         reports.append(client.request(f"/size/{length}"))
@@ -61,7 +74,7 @@ def body_lengths_sent_to_nginx(test):
 def ipv6(test):
     server = PythonServer(test, "::1")
     client = python_client(test, server.port, "::1")
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server)
     reports = [client.request("/six"), client.request("/size/20000")]
     entries = trace.finish(4)
     compare(entries, reports + server.reports(2))
@@ -112,7 +125,7 @@ def early_hints_103(test):
 def responses_without_a_body(test):
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server)
     reports = [client.request("/size/5000", "HEAD"), client.request("/status/304"),
                client.request("/status/204"), client.request("/status/404"),
                client.request("/size/3"), client.request("/chunked/0")]
@@ -123,7 +136,7 @@ def responses_without_a_body(test):
 def chunked_and_close_delimited(test):
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server)
     reports = [client.request("/chunked/100000"), client.request("/until-close/70000")]
     client.reconnect()
     reports.append(client.request("/until-close/0"))
@@ -138,7 +151,7 @@ def times(test):
     """A response after 300 ms: both times say so, and the entry's moment is the request's."""
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server)
     begun = time.time()
     client.request("/delay/300")
     ended = time.time()
@@ -154,15 +167,12 @@ def upgrade_101(test):
     """The 101 ends HTTP on its connection, even when what follows looks like it."""
     server = PythonServer(test)
     client = RawPeer(test, [
-        {"line": True},
         {"send": "GET /upgrade HTTP/1.1\r\nHost: h\r\nUpgrade: lines\r\nConnection: Upgrade\r\n\r\n"},
         {"until": "\r\n\r\n"}, {"send": "GET /no-request HTTP/1.1\r\n\r\n"},
         {"until": "/no-request HTTP/1.1\r\n\r\n"}, {"send": "binary \x00\xff\x01\n"},
-        {"until": "\xff\x01\n"}], port=server.port)
+        {"until": "\xff\x01\n"}], port=server.port, later=True)
+    trace = _trace_played(test, client, server.pid)
     told = client.connected()
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
-    client.go_on()
-    equal("client", client.done(), 0)
     report = curl(test, server.url("/another-connection"))
     entries = trace.finish(3)
     served = server.reports(2)
@@ -242,7 +252,7 @@ def https_proxy_itself(test):
 def header_of_60_kilobytes(test):
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server)
     reports = [client.request("/header/60000"),
                client.request("/sent", headers={"X-Long": "w" * 60000}),
                client.request("/small")]
@@ -255,12 +265,9 @@ def header_in_many_calls(test):
     """A head that arrives a byte a call, and one split inside its line ends."""
     server = PythonServer(test)
     head = "GET /slow?a=1 HTTP/1.1\r\nHost: h\r\nX-Folded: one\r\nConnection: close\r\n\r\n"
-    client = RawPeer(test, [{"line": True}, *({"send": letter} for letter in head),
-                            {"until": "\r\n\r\n"}], port=server.port)
-    client.connected()
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
-    client.go_on()
-    equal("client", client.done(), 0)
+    client = RawPeer(test, [*({"send": letter} for letter in head),
+                            {"until": "\r\n\r\n"}], port=server.port, later=True)
+    trace = _trace_played(test, client, server.pid)
     served = server.reports(1)
     compare(trace.finish(2), [*served, served[0].seen_by_peer("client", client.pid, PYTHON_NAME)])
 
@@ -292,12 +299,9 @@ def _many_headers(test, lines, line_size):
         {"line": True}], listen_port=port, name="srv")
     head = "".join(f"X-{number}: {'v' * line_size}\r\n" for number in range(lines))
     client = RawPeer(test, [
-        {"line": True}, {"send": f"GET /many HTTP/1.1\r\nHost: h\r\n{head}\r\n"}, {"until": "ok"},
-        {"send": "GET /next HTTP/1.1\r\nHost: h\r\n\r\n"}, {"until": "ok"}], port=port, name="cli")
-    client.connected()
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
-    client.go_on()
-    equal("client", client.done(), 0)
+        {"send": f"GET /many HTTP/1.1\r\nHost: h\r\n{head}\r\n"}, {"until": "ok"},
+        {"send": "GET /next HTTP/1.1\r\nHost: h\r\n\r\n"}, {"until": "ok"}], port=port, name="cli", later=True)
+    trace = _trace_played(test, client, server.pid)
     entries = trace.finish(4)
     for entry in entries:
         equal("status", entry.at("http.response.status_code"), 200)
@@ -357,12 +361,9 @@ def binary_bytes_in_both_directions(test):
     noise = "".join(map(chr, range(256)))
     server = RawPeer(test, [{"read": 256 * 400}, {"send": noise, "times": 400}],
                      listen_port=port, name="srv")
-    client = RawPeer(test, [{"line": True}, {"send": noise, "times": 400}, {"read": 256 * 400}],
+    client = RawPeer(test, [{"send": noise, "times": 400}, {"read": 256 * 400}],
                      port=port, name="cli")
-    client.connected()
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
-    client.go_on()
-    equal("client", client.done(), 0)
+    trace = _trace_played(test, client, server.pid)
     equal("entries", trace.process.wait(10), 0)
     equal("entries", trace.checked_entries(), [])
 
@@ -405,13 +406,10 @@ def pipelined_to_nginx(test):
     nginx = Nginx(test, workers=1)
     count = 8
     requests = "".join(f"GET /1k?{n} HTTP/1.1\r\nHost: h\r\n\r\n" for n in range(count))
-    client = RawPeer(test, [{"line": True}, {"send": requests},
+    client = RawPeer(test, [{"send": requests},
                             *({"until": "\r\n\r\n" + "f" * 1024} for _ in range(count))],
                      port=nginx.port)
-    client.connected()
-    trace = test.trace("-p", f"{nginx.workers[0]},{client.pid}")
-    client.go_on()
-    equal("client", client.done(), 0)
+    trace = _trace_played(test, client, nginx.workers[0])
     served = nginx.reports(count)
     compare(trace.finish(2 * count),
             served + [r.seen_by_peer("client", client.pid, PYTHON_NAME) for r in served])
@@ -427,14 +425,11 @@ def response_before_the_request_is_whole(test):
         {"send": "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"}, {"line": True}],
         listen_port=port, name="srv")
     client = RawPeer(test, [
-        {"line": True},
         {"send": "POST /big HTTP/1.1\r\nHost: h\r\nContent-Length: 10000\r\n\r\n"}, {"until": "no"},
         {"send": "b", "times": 10000}, {"send": "GET /ok HTTP/1.1\r\nHost: h\r\n\r\n"},
-        {"until": "yes"}], port=port, name="cli")
+        {"until": "yes"}], port=port, name="cli", later=True)
+    trace = _trace_played(test, client, server.pid)
     told = client.connected()
-    trace = test.trace("-p", f"{client.pid},{server.pid}")
-    client.go_on()
-    equal("client", client.done(), 0)
     reports = [Report("POST", "/big", 413, 2, 10000, side="client", local=told["local"]),
                Report("GET", "/ok", 200, 3, side="client", local=told["local"])]
     compare(trace.finish(4), reports + [r.seen_by_peer("server", server.pid) for r in reports])
@@ -444,12 +439,9 @@ def response_before_the_request_is_whole(test):
 def repeated_headers_keep_their_order(test):
     server = PythonServer(test)
     head = "GET /repeated HTTP/1.1\r\nhost: h\r\nX-A: 1\r\nx-b:  spaced \r\nX-a: 2\r\nConnection: close\r\n\r\n"
-    client = RawPeer(test, [{"line": True}, {"send": head}, {"until": "\r\n\r\n"}],
+    client = RawPeer(test, [{"send": head}, {"until": "\r\n\r\n"}],
                      port=server.port)
-    client.connected()
-    trace = test.trace("-p", client.pid)
-    client.go_on()
-    equal("client", client.done(), 0)
+    trace = _trace_played(test, client)
     equal("exit status", trace.process.wait(10), 0)
     equal("headers", trace.checked_entries()[0].at("http.request.header"), headers_of(
         [("host", "h"), ("x-a", "1"), ("x-b", "spaced"), ("x-a", "2"), ("connection", "close")]))
@@ -460,12 +452,9 @@ def bytes_that_are_not_utf_8(test):
     """They appear as U+FFFD, control characters are escaped, and the line stays valid JSON."""
     server = PythonServer(test)
     head = "GET /\xff\xfe\"\\ HTTP/1.1\r\nHost: h\r\nX-Bytes: a\x80b\x01\"c\r\nConnection: close\r\n\r\n"
-    client = RawPeer(test, [{"line": True}, {"send": head}, {"until": "\r\n\r\n"}],
+    client = RawPeer(test, [{"send": head}, {"until": "\r\n\r\n"}],
                      port=server.port)
-    client.connected()
-    trace = test.trace("-p", client.pid)
-    client.go_on()
-    client.done()
+    trace = _trace_played(test, client)
     trace.process.wait(10)
     entries = trace.checked_entries()
     equal("entries", len(entries), 1)

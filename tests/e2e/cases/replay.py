@@ -129,7 +129,8 @@ def files_that_are_no_recordings(test):
 def _check_survives(test, content, what):
     done = _replay(test, content)
     check(done.returncode in (0, 1), f"status {done.returncode} for {what}: {done.stderr!r}")
-    parse(done.stdout.decode())
+    # Every line is JSON, but what a forged recording says may be nonsense.
+    parse(done.stdout.decode(), check_each=False)
 
 
 @case("recording")

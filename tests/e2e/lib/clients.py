@@ -91,6 +91,17 @@ class KeepAliveClient:
         self.tell({"reconnect": True})
 
 
+def trace_both(test, client, server, *options):
+    """Traces a client and its server; returns the Trace.
+
+    The client connects anew: a server that is inside SSL_read when the probes come does not show
+    what that call returns.
+    """
+    trace = test.trace(*options, "-p", f"{client.pid},{server.pid}")
+    client.reconnect()
+    return trace
+
+
 def python_client(test, port, host="127.0.0.1"):
     process = test.start_target("https_client.py", host, port, stdin=subprocess.PIPE)
     return KeepAliveClient(process, PYTHON_NAME, r"^\{")
@@ -110,12 +121,13 @@ def s_client_command(port, *options):
 class RawPeer:
     """targets/raw_peer.py: one connection whose every call is scripted."""
 
-    def __init__(self, test, steps, *, port=None, listen_port=None, host="127.0.0.1", name="raw"):
+    def __init__(self, test, steps, *, port=None, listen_port=None, later=False,
+                 host="127.0.0.1", name="raw"):
         path = test.write(f"{name}.steps", json.dumps(steps))
         if listen_port:
             where = ["listen", test.pki.certificate, test.pki.key, host, listen_port]
         else:
-            where = ["connect", host, port]
+            where = ["later" if later else "connect", host, port]
         self.process = test.start_target("raw_peer.py", *where, path, stdin=subprocess.PIPE)
         if listen_port:
             self.process.wait_text("^listening")
@@ -129,7 +141,7 @@ class RawPeer:
         return json.loads(self.process.wait_text(r"^\{.*\}$")[0])
 
     def go_on(self):
-        """Lets it pass a {"line": true}."""
+        """Lets it pass a {"line": true}, or connect when it was to do so later."""
         self.process.send("\n")
 
     def done(self):

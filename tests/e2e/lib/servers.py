@@ -200,7 +200,9 @@ class SServer:
 
 def own_copy(test, binary, name=None):
     """A copy of a program: a file identity that no other process of this host has."""
-    path = test.path(name or os.path.basename(binary))
+    directory = test.path("bin")
+    os.makedirs(directory, exist_ok=True)
+    path = os.path.join(directory, name or os.path.basename(binary))
     shutil.copy(binary, path)
     os.chmod(path, 0o755)
     return path

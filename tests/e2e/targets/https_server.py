@@ -183,6 +183,16 @@ class Server(http.server.ThreadingHTTPServer):
         # In the connection's own thread: a slow handshake must not hold the others up.
         with self.tls.wrap_socket(request, server_side=True) as connection:
             super().finish_request(connection, client_address)
+            self.say_goodbye(connection)
+
+    @staticmethod
+    def say_goodbye(connection):
+        """Sends the TLS close, which clients expect, without waiting for theirs."""
+        connection.settimeout(0)
+        try:
+            connection.unwrap()
+        except OSError:
+            pass
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exc_info()[1], OSError):

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """One TLS connection, as client or server, whose every call is scripted.
 
-Usage: raw_peer.py listen CERTIFICATE KEY HOST PORT STEPS | raw_peer.py connect HOST PORT STEPS.
+Usage: raw_peer.py listen CERTIFICATE KEY HOST PORT STEPS | raw_peer.py connect HOST PORT STEPS |
+raw_peer.py later HOST PORT STEPS, which connects after a line of input.
 STEPS is a JSON file, a list of steps: {"send": TEXT} (one TLS write; TEXT is latin-1, "times"
 repeats it), {"read": N} (exactly N bytes), {"until": TEXT} (reads up to TEXT), {"say": TEXT}
 (prints it), {"line": true} (waits for a line of input), {"close": true} (a TLS close). Prints a
@@ -29,6 +30,11 @@ def accept(certificate, key, host, port):
 def connect(host, port):
     context = ssl._create_unverified_context()
     return context.wrap_socket(socket.create_connection((host, int(port))))
+
+
+def connect_later(host, port):
+    sys.stdin.readline()
+    return connect(host, port)
 
 
 class Player:
@@ -78,7 +84,8 @@ class Player:
 
 def main():
     steps_path = sys.argv[-1]
-    tls = {"listen": accept, "connect": connect}[sys.argv[1]](*sys.argv[2:-1])
+    begin = {"listen": accept, "connect": connect, "later": connect_later}[sys.argv[1]]
+    tls = begin(*sys.argv[2:-1])
     print(json.dumps({"pid": os.getpid(), "local": tls.getsockname()[:2],
                       "peer": tls.getpeername()[:2]}), flush=True)
     with open(steps_path, encoding="utf-8") as file:

@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Connections and streams: records go in as the probes make them, exchanges, directives and
+ * farewells come out as text, one a line.
+ */
+#include "flow/flow.h"
+#include "failing_alloc.h"
+#include "records.h"
+
+#include <criterion/criterion.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/allocator_interface.h>
+#endif
+
+#define TEXT_SIZE (64 * 1024)
+#define OBJECT	  0x1000
+
+#define REQUEST	 "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+#define RESPONSE "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+/* What came out. */
+struct observed {
+	char text[TEXT_SIZE];
+	size_t size;
+	uint64_t exchanges;
+	uint64_t directives;
+	uint64_t forgotten;
+	bool quiet; /* count only */
+	struct directive last;
+};
+
+static struct observed observed;
+static struct flow *flow;
+static struct source source;
+
+static void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void print(const char *format, ...)
+{
+	va_list args;
+
+	if (observed.quiet)
+		return;
+	va_start(args, format);
+	observed.size += (size_t)vsnprintf(observed.text + observed.size,
+					   sizeof(observed.text) - observed.size, format, args);
+	va_end(args);
+	cr_assert_lt(observed.size, sizeof(observed.text));
+}
+
+static void print_bytes(struct bytes bytes)
+{
+	print("%.*s", (int)bytes.size, bytes.size ? (const char *)bytes.data : "");
+}
+
+static const char *const reasons[] = {
+	[REASON_NONE] = "ok",
+	[REASON_JOINED_LATE] = "joined_late",
+	[REASON_LOST] = "lost",
+	[REASON_TRUNCATED] = "truncated",
+	[REASON_NO_RESPONSE] = "no_response",
+	[REASON_DESYNC] = "desync",
+};
+
+/* "pid executable method path status request-body/response-body lost tuple reason" */
+static void on_exchange(void *context, const struct exchange *exchange, struct bytes executable)
+{
+	observed.exchanges++;
+	print("%u ", exchange->connection->pid);
+	print_bytes(executable);
+	print(" ");
+	print_bytes(buf__view(&exchange->method));
+	print(" ");
+	print_bytes(buf__view(&exchange->path));
+	print(" %u %llu/%llu lost %llu %s %s\n", exchange->status,
+	      (unsigned long long)exchange->request.body_bytes,
+	      (unsigned long long)exchange->response.body_bytes,
+	      (unsigned long long)(exchange->request.lost_bytes + exchange->response.lost_bytes),
+	      exchange->connection->tuple.source ? "tuple" : "none", reasons[exchange->reason]);
+}
+
+static void on_directive(void *context, const struct directive *directive)
+{
+	observed.directives++;
+	observed.last = *directive;
+	print("direct %u %llx/%llu %s ", directive->pid,
+	      (unsigned long long)directive->connection.object,
+	      (unsigned long long)directive->connection.generation,
+	      directive->direction == WIRE_WRITE ? "write" : "read");
+	if (directive->watch)
+		print("watch from %llu\n", (unsigned long long)directive->position);
+	else if (directive->skip_until == UINT64_MAX)
+		print("skip all\n");
+	else
+		print("skip to %llu\n", (unsigned long long)directive->skip_until);
+}
+
+static void on_forget(void *context, uint32_t pid, const struct wire_connection *connection)
+{
+	observed.forgotten++;
+	print("forget %u %llx/%llu\n", pid, (unsigned long long)connection->object,
+	      (unsigned long long)connection->generation);
+}
+
+static const struct flow_callbacks callbacks = {
+	.exchange = on_exchange,
+	.directive = on_directive,
+	.forget = on_forget,
+};
+
+static void setup(void)
+{
+	observed = (struct observed){0};
+	source = source__of(7, OBJECT);
+	cr_assert_eq(flow__new(&callbacks, &flow), 0);
+}
+
+static void teardown(void)
+{
+	flow__free(flow);
+}
+
+TestSuite(flow, .init = setup, .fini = teardown);
+
+/* Takes a record, and frees it. */
+static void feed(struct bytes record)
+{
+	struct event event;
+
+	cr_assert_eq(intake__event(record, &event), 0);
+	flow__event(flow, &event);
+	record__free(record);
+}
+
+/* A call of `from`, all of it captured. */
+static void call(struct source *from, enum wire_direction direction, const char *text)
+{
+	feed(source__data(from, direction, bytes__str(text), (uint32_t)strlen(text)));
+}
+
+static void reads(const char *text)
+{
+	call(&source, WIRE_READ, text);
+}
+
+static void writes(const char *text)
+{
+	call(&source, WIRE_WRITE, text);
+}
+
+/* What came out since the last time. */
+static void expect(const char *text)
+{
+	cr_expect_str_eq(observed.text, text, "got:\n%s\nnot:\n%s", observed.text, text);
+	observed.size = 0;
+	observed.text[0] = '\0';
+}
+
+Test(flow, an_exchange)
+{
+	feed(source__process(&source, "/bin/server"));
+	reads(REQUEST);
+	expect("");
+	writes(RESPONSE);
+	expect("7 /bin/server GET /a 200 0/2 lost 0 tuple ok\n");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("");
+	cr_expect_eq(flow__counts(flow)->connections, 1);
+	cr_expect_eq(flow__counts(flow)->not_http, 0);
+	cr_expect_eq(flow__counts(flow)->bytes_captured, strlen(REQUEST RESPONSE));
+}
+
+Test(flow, an_exchange_in_many_records)
+{
+	for (const char *c = REQUEST; *c; c++)
+		feed(source__data(&source, WIRE_READ, bytes__of(c, 1), 1));
+	for (const char *c = RESPONSE; *c; c++)
+		feed(source__data(&source, WIRE_WRITE, bytes__of(c, 1), 1));
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+	cr_expect_eq(flow__counts(flow)->connections, 1);
+}
+
+Test(flow, empty_records)
+{
+	feed(source__data(&source, WIRE_READ, bytes__of(NULL, 0), 0));
+	reads(REQUEST);
+	feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 0));
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, directions_may_be_seen_in_any_order)
+{
+	/* A message that is not told by its first bytes waits for more of them. */
+	reads("GE");
+	writes("HTTP/1.1 100 Continue\r\n\r\n");
+	reads("T /a HTTP/1.1\r\n\r\n");
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
+/* A response whose body is bytes of which only `captured` come, and `lost` of the rest is lost. */
+static void respond(uint32_t captured, uint32_t lost)
+{
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+	source.lost_bytes[WIRE_WRITE] += lost;
+	feed(source__data(&source, WIRE_WRITE, bytes__of("0123456789", captured), 100));
+}
+
+Test(flow, moved_beyond_captured)
+{
+	reads(REQUEST);
+	respond(10, 0);
+	expect("7  GET /a 200 0/100 lost 0 tuple ok\n");
+	reads(REQUEST);
+	respond(10, 90);
+	expect("7  GET /a 200 0/100 lost 90 tuple lost\n");
+	reads(REQUEST);
+	respond(0, 40);
+	expect("7  GET /a 200 0/100 lost 40 tuple lost\n");
+}
+
+Test(flow, gaps_lost_and_skipped)
+{
+	for (int lost = 0; lost < 2; lost++) {
+		reads(REQUEST);
+		writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+		if (lost)
+			source__lose(&source, WIRE_WRITE, 60);
+		else
+			source__skip(&source, WIRE_WRITE, 60);
+		writes("0123456789012345678901234567890123456789");
+	}
+	expect("7  GET /a 200 0/100 lost 0 tuple ok\n"
+	       "7  GET /a 200 0/100 lost 60 tuple lost\n");
+}
+
+Test(flow, a_gap_may_be_both)
+{
+	reads(REQUEST);
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+	source__skip(&source, WIRE_WRITE, 60);
+	source__lose(&source, WIRE_WRITE, 30);
+	writes("0123456789");
+	expect("7  GET /a 200 0/100 lost 30 tuple lost\n");
+}
+
+Test(flow, close_tells_of_what_came_last)
+{
+	reads(REQUEST);
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+	source__lose(&source, WIRE_WRITE, 100);
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("7  GET /a 200 0/100 lost 100 tuple lost\n");
+}
+
+Test(flow, loses_its_place_and_finds_it_again)
+{
+	reads(REQUEST);
+	writes(RESPONSE);
+	reads("GET /b HTTP/1.1\r\n\r\n");
+	source__lose(&source, WIRE_WRITE, 500);
+	writes("tail of a body");
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n"
+	       "7  GET /b 0 0/0 lost 500 tuple lost\n"
+	       "direct 7 1000/1 write watch from 555\n");
+	reads("GET /c HTTP/1.1\r\n\r\n");
+	writes(RESPONSE);
+	expect("7  GET /c 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, streams_only_go_on)
+{
+	uint64_t position = source.position[WIRE_READ];
+
+	reads(REQUEST);
+	source.position[WIRE_READ] = position;
+	reads("GET /again HTTP/1.1\r\n\r\n");
+	source.position[WIRE_READ] = strlen(REQUEST) - 1;
+	reads("GET /overlap HTTP/1.1\r\n\r\n");
+	source.position[WIRE_READ] = strlen(REQUEST);
+	source.lost_bytes[WIRE_WRITE] = 5;
+	source.position[WIRE_WRITE] = 5;
+	writes(RESPONSE);
+	source.lost_bytes[WIRE_WRITE] = 4;
+	writes(RESPONSE);
+	cr_expect_eq(observed.exchanges, 1);
+	source.position[WIRE_READ] = source.position[WIRE_WRITE] = 0;
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	cr_expect_eq(observed.exchanges, 1);
+}
+
+Test(flow, the_last_position)
+{
+	source.position[WIRE_READ] = UINT64_MAX - 1000;
+	source.flags = 0;
+	reads(REQUEST);
+	source.position[WIRE_READ] = UINT64_MAX - 10;
+	feed(source__data(&source, WIRE_READ, bytes__of(NULL, 0), 10));
+	source.position[WIRE_READ] = 0;
+	reads(REQUEST);
+	feed(source__end(&source, 0, false));
+	cr_expect_eq(observed.exchanges, 1);
+}
+
+Test(flow, reuse)
+{
+	reads(REQUEST);
+	feed(source__close(&source, WIRE_CLOSE_REUSE));
+	expect("7  GET /a 0 0/0 lost 0 tuple no_response\n");
+	source = source__of(7, OBJECT);
+	source.connection.generation = 2;
+	reads(REQUEST);
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+	cr_expect_eq(flow__counts(flow)->connections, 2);
+}
+
+Test(flow, another_generation_without_a_close)
+{
+	reads(REQUEST);
+	source = source__of(7, OBJECT);
+	source.connection.generation = 2;
+	reads("GET /b HTTP/1.1\r\n\r\n");
+	expect("7  GET /a 0 0/0 lost 0 tuple no_response\n");
+	writes(RESPONSE);
+	expect("7  GET /b 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, a_close_of_another_generation)
+{
+	reads(REQUEST);
+	source.connection.generation = 2;
+	feed(source__close(&source, WIRE_CLOSE_SHUTDOWN));
+	expect("7  GET /a 0 0/0 lost 0 tuple no_response\n");
+	cr_expect_eq(flow__counts(flow)->connections, 1);
+}
+
+Test(flow, a_close_of_no_connection)
+{
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	feed(source__exit(&source));
+	expect("");
+	cr_expect_eq(flow__counts(flow)->connections, 0);
+}
+
+Test(flow, processes_share_addresses)
+{
+	struct source other = source__of(8, OBJECT);
+
+	feed(source__process(&source, "/bin/a"));
+	feed(source__process(&other, "/bin/b"));
+	reads(REQUEST);
+	call(&other, WIRE_READ, "GET /b HTTP/1.1\r\n\r\n");
+	writes(RESPONSE);
+	call(&other, WIRE_WRITE, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+	expect("7 /bin/a GET /a 200 0/2 lost 0 tuple ok\n"
+	       "8 /bin/b GET /b 404 0/0 lost 0 tuple ok\n");
+	cr_expect_eq(flow__counts(flow)->connections, 2);
+}
+
+Test(flow, exit_ends_connections)
+{
+	struct source other = source__of(8, OBJECT);
+	struct source second = source__of(7, OBJECT + 1);
+
+	feed(source__process(&source, "/bin/a"));
+	reads(REQUEST);
+	call(&second, WIRE_READ, "GET /b HTTP/1.1\r\n\r\n");
+	call(&other, WIRE_READ, "GET /c HTTP/1.1\r\n\r\n");
+	feed(source__exit(&source));
+	expect("7 /bin/a GET /a 0 0/0 lost 0 tuple no_response\n"
+	       "7 /bin/a GET /b 0 0/0 lost 0 tuple no_response\n");
+	/* A process of the same number is another. */
+	source = source__of(7, OBJECT);
+	reads(REQUEST);
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, exec_ends_connections)
+{
+	feed(source__process(&source, "/bin/a"));
+	reads(REQUEST);
+	feed(source__process(&source, "/bin/b"));
+	expect("7 /bin/a GET /a 0 0/0 lost 0 tuple no_response\n");
+	source = source__of(7, OBJECT);
+	reads(REQUEST);
+	writes(RESPONSE);
+	expect("7 /bin/b GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, eof_ends_what_is_read)
+{
+	writes(REQUEST);
+	reads("HTTP/1.0 200 OK\r\n\r\nbody");
+	feed(source__close(&source, WIRE_CLOSE_SHUTDOWN));
+	expect("direct 7 1000/1 read skip all\n");
+	feed(source__close(&source, WIRE_CLOSE_EOF));
+	expect("7  GET /a 200 0/4 lost 0 tuple ok\n");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("forget 7 1000/1\n");
+}
+
+Test(flow, shutdown_ends_what_is_written)
+{
+	reads(REQUEST);
+	writes("HTTP/1.0 200 OK\r\n\r\nbody");
+	feed(source__close(&source, WIRE_CLOSE_EOF));
+	expect("direct 7 1000/1 write skip all\n");
+	/* The skipped rest is known from where the stream ends. */
+	source__skip(&source, WIRE_WRITE, 1000);
+	feed(source__close(&source, WIRE_CLOSE_SHUTDOWN));
+	expect("7  GET /a 200 0/1004 lost 0 tuple ok\n");
+}
+
+Test(flow, the_tuple_is_what_the_latest_record_says)
+{
+	struct wire_tuple tuple = source.tuple;
+
+	source.tuple = (struct wire_tuple){0};
+	reads(REQUEST);
+	source.tuple = tuple;
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+	source.tuple = (struct wire_tuple){0};
+	reads(REQUEST);
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 none ok\n");
+	reads(REQUEST);
+	source.tuple = tuple;
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("7  GET /a 0 0/0 lost 0 tuple no_response\n");
+}
+
+Test(flow, what_is_not_http_is_left_alone_at_once)
+{
+	reads("*1\r\n$4\r\nPING\r\n");
+	expect("direct 7 1000/1 read skip all\n"
+	       "direct 7 1000/1 write skip all\n");
+	writes("+PONG\r\n");
+	reads(REQUEST);
+	writes(RESPONSE);
+	source__skip(&source, WIRE_READ, 1 << 20);
+	reads(REQUEST);
+	feed(source__close(&source, WIRE_CLOSE_SHUTDOWN));
+	expect("");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("forget 7 1000/1\n");
+	cr_expect_eq(flow__counts(flow)->not_http, 1);
+}
+
+Test(flow, joined_late_in_the_middle)
+{
+	source.flags = 0;
+	reads("rest of a request's body");
+	writes("rest of a response");
+	expect("direct 7 1000/1 read watch from 24\n"
+	       "direct 7 1000/1 write watch from 18\n");
+	reads(REQUEST);
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("forget 7 1000/1\n");
+	cr_expect_eq(flow__counts(flow)->not_http, 0);
+}
+
+Test(flow, joined_late_before_the_response)
+{
+	source.flags = 0;
+	writes(RESPONSE);
+	cr_expect_eq(observed.exchanges, 1);
+	expect("7   200 0/2 lost 0 tuple joined_late\n");
+}
+
+Test(flow, the_first_record_was_lost)
+{
+	source__lose(&source, WIRE_READ, 200);
+	reads("rest of a request's body");
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	cr_expect_eq(flow__counts(flow)->not_http, 0);
+	reads(REQUEST);
+	writes(RESPONSE);
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	cr_expect(strstr(observed.text, "GET /a 200 0/2 lost 0 tuple ok\n"), "%s", observed.text);
+}
+
+/* The response to the lost request is not taken for the one to the request that was seen. */
+Test(flow, the_first_request_was_lost)
+{
+	source__lose(&source, WIRE_READ, 200);
+	reads("GET /second HTTP/1.1\r\n\r\n");
+	writes("HTTP/1.1 201 First\r\nContent-Length: 0\r\n\r\n"
+	       "HTTP/1.1 202 Second\r\nContent-Length: 0\r\n\r\n");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	cr_expect_not(strstr(observed.text, "/second 201"), "%s", observed.text);
+	cr_expect(strstr(observed.text, " 202 "), "%s", observed.text);
+}
+
+Test(flow, a_large_body_is_not_needed)
+{
+	char head[128];
+	uint32_t total = 10000000;
+
+	reads(REQUEST);
+	snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %u\r\n\r\n", total);
+	writes(head);
+	cr_expect_eq(observed.directives, 1);
+	cr_expect_eq(observed.last.direction, WIRE_WRITE);
+	cr_expect_not(observed.last.watch);
+	cr_expect_eq(observed.last.skip_until, strlen(head) + total);
+	cr_expect_eq(observed.last.position, strlen(head));
+	/* The probes had more under way; then they skip, and tell when the end has passed. */
+	feed(source__data(&source, WIRE_WRITE, bytes__str("0123456789"), 16384));
+	feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 16384));
+	cr_expect_eq(observed.directives, 1);
+	source__skip(&source, WIRE_WRITE, total - 2 * 16384);
+	feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 0));
+	cr_expect(strstr(observed.text, "7  GET /a 200 0/10000000 lost 0 tuple ok\n"), "%s",
+		  observed.text);
+	/* What follows at once is all there. */
+	reads(REQUEST);
+	writes(RESPONSE);
+	cr_expect_eq(observed.exchanges, 2);
+	cr_expect_eq(observed.directives, 1);
+}
+
+Test(flow, a_body_that_is_not_worth_telling)
+{
+	reads(REQUEST);
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+	cr_expect_eq(observed.directives, 0);
+}
+
+Test(flow, after_an_upgrade_nothing_is_needed)
+{
+	writes("GET /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+	reads("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x02hi");
+	cr_expect(strstr(observed.text, "7  GET /chat 101 0/0 lost 0 tuple ok\n"), "%s",
+		  observed.text);
+	writes("\x81\x82....");
+	cr_expect_eq(observed.directives, 2);
+	writes("\x81\x82....");
+	reads("\x81\x02hi");
+	cr_expect_eq(observed.directives, 2);
+	cr_expect_eq(observed.last.skip_until, UINT64_MAX);
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	cr_expect_eq(observed.forgotten, 1);
+	cr_expect_eq(observed.exchanges, 1);
+}
+
+Test(flow, nobody_to_direct)
+{
+	struct flow_callbacks alone = {.exchange = on_exchange};
+
+	flow__free(flow);
+	cr_assert_eq(flow__new(&alone, &flow), 0);
+	reads("not HTTP at all");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("");
+}
+
+Test(flow, the_end_gives_up_what_is_open)
+{
+	struct source other = source__of(8, OBJECT);
+
+	reads(REQUEST);
+	call(&other, WIRE_READ, "GET /b HTTP/1.1\r\n\r\n");
+	feed(source__end(&source, 0, false));
+	expect("7  GET /a 0 0/0 lost 0 tuple no_response\n"
+	       "8  GET /b 0 0/0 lost 0 tuple no_response\n");
+}
+
+Test(flow, enough_is_enough)
+{
+	reads(REQUEST);
+	feed(source__end(&source, 0, true));
+	expect("");
+	flow__free(flow);
+	flow = NULL;
+	expect("");
+}
+
+/* A call on each of many connections. */
+static void call_on_all(uint32_t count, enum wire_direction direction, const char *text)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct source each = source__of(7 + i % 16, OBJECT + i);
+
+		if (direction == WIRE_WRITE)
+			each.time_ns += each.step_ns;
+		call(&each, direction, text);
+	}
+}
+
+Test(flow, the_quietest_is_given_up_beyond_the_maximum)
+{
+	observed.quiet = true;
+	call_on_all(FLOW_MAX_CONNECTIONS, WIRE_READ, REQUEST);
+	cr_expect_eq(flow__counts(flow)->evicted, 0);
+	/* The first is no more the quietest: the second is. */
+	source = source__of(7, OBJECT);
+	source.position[WIRE_READ] = strlen(REQUEST);
+	reads("GET /later HTTP/1.1\r\n\r\n");
+	observed.quiet = false;
+	source = source__of(99, OBJECT);
+	reads(REQUEST);
+	expect("8  GET /a 0 0/0 lost 0 tuple no_response\n");
+	source = source__of(99, OBJECT + 1);
+	reads(REQUEST);
+	expect("9  GET /a 0 0/0 lost 0 tuple no_response\n");
+	cr_expect_eq(flow__counts(flow)->evicted, 2);
+	observed.quiet = true;
+	call_on_all(2 * FLOW_MAX_CONNECTIONS, WIRE_WRITE, RESPONSE);
+	cr_expect_eq(flow__counts(flow)->connections - flow__counts(flow)->evicted,
+		     FLOW_MAX_CONNECTIONS);
+}
+
+/* One that was given up may be back, in the middle of its stream. */
+Test(flow, back_from_being_given_up)
+{
+	source.position[WIRE_READ] = 5000;
+	source.position[WIRE_WRITE] = 5000;
+	reads("rest of a body");
+	cr_expect_eq(flow__counts(flow)->not_http, 0);
+	reads(REQUEST);
+	writes(RESPONSE);
+	cr_expect(strstr(observed.text, "GET /a 200 0/2 lost 0 tuple ok\n"), "%s", observed.text);
+}
+
+static size_t allocated_bytes(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	return __sanitizer_get_current_allocated_bytes();
+#else
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+#endif
+}
+
+#define IDLE_CONNECTIONS 10000
+#define IDLE_MAX_BYTES	 1536 /* of one connection; with room for the allocator's own */
+
+Test(flow, idle_connections_are_small)
+{
+	size_t before = allocated_bytes(), idle;
+
+	observed.quiet = true;
+	call_on_all(IDLE_CONNECTIONS, WIRE_READ, REQUEST);
+	call_on_all(IDLE_CONNECTIONS, WIRE_WRITE, RESPONSE);
+	cr_expect_eq(observed.exchanges, IDLE_CONNECTIONS);
+	idle = allocated_bytes() - before;
+	cr_expect_lt(idle, IDLE_CONNECTIONS * IDLE_MAX_BYTES, "%zu bytes each",
+		     idle / IDLE_CONNECTIONS);
+	for (uint32_t i = 0; i < IDLE_CONNECTIONS; i++) {
+		struct source each = source__of(7 + i % 16, OBJECT + i);
+
+		feed(source__close(&each, WIRE_CLOSE_FREE));
+	}
+	/* Sixteen processes remain, and what the allocator keeps. */
+	cr_expect_lt(allocated_bytes() - before, 64 * 1024, "%zu bytes left",
+		     allocated_bytes() - before);
+}
+
+Test(flow, processes_that_are_gone_hold_nothing)
+{
+	size_t before = allocated_bytes();
+
+	for (uint32_t pid = 1; pid <= 100000; pid++) {
+		source = source__of(pid, OBJECT);
+		feed(source__process(&source, "/bin/short-lived"));
+		feed(source__exit(&source));
+	}
+	cr_expect_lt(allocated_bytes() - before, 64 * 1024);
+}
+
+Test(flow, no_memory_at_all)
+{
+	struct flow *none = NULL;
+
+	failing_alloc__arm(0);
+	cr_expect_neq(flow__new(&callbacks, &none), 0);
+	failing_alloc__disarm();
+	cr_expect_null(none);
+	flow__free(NULL);
+}
+
+static void converse(void)
+{
+	source = source__of(7, OBJECT);
+	feed(source__process(&source, "/bin/server"));
+	reads(REQUEST);
+	writes(RESPONSE);
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	feed(source__exit(&source));
+}
+
+Test(flow, each_allocation_fails_in_turn)
+{
+	static const char whole[] = "7 /bin/server GET /a 200 0/2 lost 0 tuple ok\n";
+	uint64_t failures = 0;
+	bool fired = true;
+
+	for (unsigned int nth = 0; fired; nth++) {
+		flow__free(flow);
+		setup();
+		failing_alloc__arm(nth);
+		converse();
+		fired = failing_alloc__disarm();
+		if (!fired) {
+			expect(whole);
+			cr_expect_eq(flow__counts(flow)->out_of_memory, 0);
+			break;
+		}
+		failures++;
+		cr_expect_gt(flow__counts(flow)->out_of_memory, 0, "allocation %u", nth);
+		/* Right, without its executable, not complete, or not there. */
+		cr_expect(!strcmp(observed.text, whole) || !strstr(observed.text, " ok\n") ||
+				  !strcmp(observed.text, "7  GET /a 200 0/2 lost 0 tuple ok\n"),
+			  "allocation %u: %s", nth, observed.text);
+		/* And the flow goes on. */
+		observed.size = 0;
+		converse();
+		expect(whole);
+	}
+	cr_expect_gt(failures, 10);
+}

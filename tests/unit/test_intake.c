@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What intake accepts and what it refuses: every field, every size, every cut. */
+#include "intake/intake.h"
+#include "records.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define TEXT "GET / HTTP/1.1\r\n\r\n"
+
+static struct source source;
+static struct event event;
+
+static void setup(void)
+{
+	source = source__of(7, 0x1000);
+}
+
+TestSuite(intake, .init = setup);
+
+static struct bytes data_record(void)
+{
+	return source__data(&source, WIRE_WRITE, bytes__str(TEXT), sizeof(TEXT) - 1);
+}
+
+/* Takes a record, and frees it. */
+static int take(struct bytes record)
+{
+	int err = intake__event(record, &event);
+
+	record__free(record);
+	return err;
+}
+
+/* Refused, and the event left as it was. */
+static void refuse(struct bytes record)
+{
+	struct event before;
+
+	memset(&event, 0xa5, sizeof(event));
+	before = event;
+	cr_expect_eq(take(record), -EINVAL);
+	cr_expect_eq(memcmp(&event, &before, sizeof(event)), 0);
+}
+
+Test(intake, data)
+{
+	struct bytes record;
+
+	source.position[WIRE_WRITE] = 100;
+	source.lost_bytes[WIRE_WRITE] = 9;
+	record = source__data(&source, WIRE_WRITE, bytes__str(TEXT), 4096);
+	cr_assert_eq(intake__event(record, &event), 0);
+	cr_expect_eq(event.type, EVENT_DATA);
+	cr_expect_eq(event.pid, 7);
+	cr_expect_eq(event.tid, 7);
+	cr_expect_eq(event.time_ns, 1000000000);
+	cr_expect_eq(event.connection.object, 0x1000);
+	cr_expect_eq(event.connection.generation, 1);
+	cr_expect_eq(event.tuple.peer_port, 40210);
+	cr_expect_eq(event.library, WIRE_OPENSSL);
+	cr_expect(event.from_start);
+	cr_expect_eq(event.data.direction, WIRE_WRITE);
+	cr_expect_eq(event.data.start_ns, 999500000);
+	cr_expect_eq(event.data.position, 100);
+	cr_expect_eq(event.data.lost_bytes, 9);
+	cr_expect_eq(event.data.moved, 4096);
+	cr_expect(bytes__equal(event.data.bytes, bytes__str(TEXT)));
+	record__free(record);
+}
+
+Test(intake, data_without_bytes)
+{
+	cr_assert_eq(take(source__data(&source, WIRE_READ, bytes__of(NULL, 0), 5)), 0);
+	cr_expect_eq(event.data.bytes.size, 0);
+	cr_expect_eq(event.data.moved, 5);
+	cr_assert_eq(take(source__data(&source, WIRE_READ, bytes__of(NULL, 0), 0)), 0);
+}
+
+Test(intake, a_call_does_not_begin_after_it_returned)
+{
+	struct bytes record = data_record();
+	struct wire_data *data = (struct wire_data *)record.data;
+
+	data->start_ns = data->header.time_ns + 1;
+	cr_assert_eq(take(record), 0);
+	cr_expect_eq(event.data.start_ns, event.time_ns);
+}
+
+Test(intake, close)
+{
+	source.position[WIRE_READ] = 10;
+	source.position[WIRE_WRITE] = 20;
+	source.lost_bytes[WIRE_READ] = 1;
+	source.lost_bytes[WIRE_WRITE] = 2;
+	source.flags = 0;
+	for (int reason = WIRE_CLOSE_FREE; reason <= WIRE_CLOSE_EOF; reason++) {
+		cr_assert_eq(take(source__close(&source, reason)), 0);
+		cr_expect_eq(event.type, EVENT_CLOSE);
+		cr_expect_eq(event.close.reason, (enum wire_close_reason)reason);
+	}
+	cr_expect_eq(event.connection.object, 0x1000);
+	cr_expect_not(event.from_start);
+	cr_expect_eq(event.close.position[WIRE_READ], 10);
+	cr_expect_eq(event.close.position[WIRE_WRITE], 20);
+	cr_expect_eq(event.close.lost_bytes[WIRE_READ], 1);
+	cr_expect_eq(event.close.lost_bytes[WIRE_WRITE], 2);
+}
+
+Test(intake, process)
+{
+	struct bytes record = source__process(&source, "/usr/sbin/nginx");
+
+	cr_assert_eq(intake__event(record, &event), 0);
+	cr_expect_eq(event.type, EVENT_PROCESS);
+	cr_expect(bytes__equal(event.process.path, bytes__str("/usr/sbin/nginx")));
+	record__free(record);
+	cr_assert_eq(take(source__process(&source, "")), 0);
+	cr_expect_eq(event.process.path.size, 0);
+}
+
+Test(intake, exit_and_end)
+{
+	cr_assert_eq(take(source__exit(&source)), 0);
+	cr_expect_eq(event.type, EVENT_EXIT);
+	cr_expect_eq(event.pid, 7);
+	cr_assert_eq(take(source__end(&source, 42, false)), 0);
+	cr_expect_eq(event.type, EVENT_END);
+	cr_expect_eq(event.end.events_lost, 42);
+	cr_expect_not(event.end.enough);
+	cr_assert_eq(take(source__end(&source, 0, true)), 0);
+	cr_expect(event.end.enough);
+}
+
+/* Sets `size` bytes of a record from `offset` to a number, and takes it. */
+static int take_with(struct bytes record, size_t offset, size_t size, uint64_t value)
+{
+	memcpy((uint8_t *)record.data + offset, &value, size); /* little-endian */
+	return take(record);
+}
+
+#define WITH(record, type, field, value)                                                           \
+	take_with(record, offsetof(type, field), sizeof(((type *)NULL)->field), value)
+
+Test(intake, types)
+{
+	for (unsigned int type = 0; type < 256; type++) {
+		int err = WITH(data_record(), struct wire_data, header.type, type);
+
+		/* These take any size that the header fits in. */
+		if (type == WIRE_DATA || type == WIRE_PROCESS || type == WIRE_EXIT)
+			cr_expect_eq(err, 0, "type %u", type);
+		else
+			cr_expect_eq(err, -EINVAL, "type %u", type);
+	}
+}
+
+Test(intake, fields_of_data)
+{
+	uint64_t text = sizeof(TEXT) - 1;
+
+	cr_expect_eq(WITH(data_record(), struct wire_data, direction, WIRE_READ), 0);
+	cr_expect_eq(WITH(data_record(), struct wire_data, direction, 2), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, direction, 255), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, moved, text - 1), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, moved, UINT32_MAX), 0);
+	cr_expect_eq(WITH(data_record(), struct wire_data, captured, text - 1), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, captured, text + 1), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, captured, UINT32_MAX), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, position, UINT64_MAX - text), 0);
+	cr_expect_eq(WITH(data_record(), struct wire_data, position, UINT64_MAX - text + 1),
+		     -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, lost_bytes, UINT64_MAX), 0);
+	cr_expect_eq(WITH(data_record(), struct wire_data, library, WIRE_BORINGSSL), 0);
+	cr_expect_eq(event.library, WIRE_BORINGSSL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, library, 2), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, flags, 0), 0);
+	cr_expect_not(event.from_start);
+}
+
+Test(intake, fields_of_close)
+{
+	for (unsigned int reason = 0; reason < 256; reason++)
+		cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close,
+				  reason, reason),
+			     reason >= WIRE_CLOSE_FREE && reason <= WIRE_CLOSE_EOF ? 0 : -EINVAL);
+	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library, 2),
+		     -EINVAL);
+	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, tuple.source,
+			  2),
+		     -EINVAL);
+	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close,
+			  tuple.ip_version, 5),
+		     -EINVAL);
+}
+
+Test(intake, tuples)
+{
+	for (unsigned int version = 0; version < 256; version++) {
+		int wanted = version == 4 || version == 6 ? 0 : -EINVAL;
+
+		source.tuple.source = WIRE_TUPLE_NESTED;
+		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.ip_version, version),
+			     wanted);
+		source.tuple.source = WIRE_TUPLE_NONE;
+		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.ip_version, version), 0);
+	}
+	for (unsigned int from = WIRE_TUPLE_NESTED + 1; from < 256; from++)
+		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.source, from), -EINVAL);
+}
+
+static struct bytes make(enum wire_type type)
+{
+	switch (type) {
+	case WIRE_DATA:
+		return data_record();
+	case WIRE_CLOSE:
+		return source__close(&source, WIRE_CLOSE_FREE);
+	case WIRE_PROCESS:
+		return source__process(&source, "/bin/x");
+	case WIRE_EXIT:
+		return source__exit(&source);
+	default:
+		return source__end(&source, 1, false);
+	}
+}
+
+static size_t size_of(enum wire_type type)
+{
+	struct bytes record = make(type);
+
+	record__free(record);
+	return record.size;
+}
+
+Test(intake, cut_at_every_byte)
+{
+	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+		struct bytes whole = make(type);
+
+		for (size_t size = 0; size < whole.size; size++)
+			refuse(record__cut(whole, size));
+		cr_expect_eq(take(whole), 0);
+	}
+}
+
+/* The size field lies: what a type's fixed part and its variable part allow is all that is taken.
+ */
+Test(intake, size_says_less)
+{
+	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+		size_t whole = size_of(type);
+
+		for (size_t size = 0; size < whole; size++) {
+			/* A shorter path is a path. */
+			bool fine = type == WIRE_PROCESS && size >= sizeof(struct wire_process);
+
+			cr_expect_eq(WITH(make(type), struct wire_header, size, size),
+				     fine ? 0 : -EINVAL, "type %d, %zu of %zu bytes", type, size,
+				     whole);
+		}
+	}
+}
+
+Test(intake, size_says_more)
+{
+	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+		size_t whole = size_of(type);
+
+		cr_expect_eq(WITH(make(type), struct wire_header, size, whole + 1), -EINVAL);
+		cr_expect_eq(WITH(make(type), struct wire_header, size, UINT32_MAX), -EINVAL);
+	}
+}
+
+/* A copy of a record at an odd address, `padding` bytes behind it; free *ret_memory. */
+static struct bytes shifted(struct bytes record, size_t padding, uint8_t **ret_memory)
+{
+	uint8_t *memory = malloc(1 + record.size + padding);
+
+	cr_assert_not_null(memory);
+	memset(memory, 0xff, 1 + record.size + padding);
+	memcpy(memory + 1, record.data, record.size);
+	*ret_memory = memory;
+	return bytes__of(memory + 1, record.size + padding);
+}
+
+Test(intake, unaligned_and_padded)
+{
+	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+		for (size_t padding = 0; padding <= 8; padding++) {
+			struct bytes record = make(type);
+			uint8_t *memory;
+			struct bytes view = shifted(record, padding, &memory);
+
+			cr_assert_eq(intake__event(view, &event), 0);
+			cr_expect_eq(event.pid, 7);
+			if (type == WIRE_DATA)
+				cr_expect(bytes__equal(event.data.bytes, bytes__str(TEXT)));
+			if (type == WIRE_PROCESS)
+				cr_expect(bytes__equal(event.process.path, bytes__str("/bin/x")));
+			free(memory);
+			record__free(record);
+		}
+	}
+}
