@@ -28,14 +28,16 @@ struct call {
 	__u64 length;	 /* as the caller gave it */
 	__u64 length_at; /* where the function will store the length it moved; 0: it returns it */
 	__u64 start_ns;
-	__u64 stack; /* stack pointer at entry: calls inside it have lower ones */
-	__u64 sock;  /* the socket used inside, 0: none yet */
+	__u64 stack;		 /* stack pointer at entry: calls inside it have lower ones */
+	__u64 sock;		 /* the socket used inside, 0: none yet */
 	struct wire_tuple tuple; /* of sock, where it was new to the connection; else source NONE */
 	__u8 function;
 	__u8 direction;
 	__u8 counted; /* its bytes count; false when an enclosing call reports them */
 	__u8 many_sockets;
-	__u32 ports; /* of sock */
+	__u8 at_end; /* it returned that the stream has ended */
+	__u8 pad[3];
+	__u32 ports;	/* of sock */
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */
 };
@@ -74,7 +76,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 2 * MAX_CONNECTIONS);
-	__uint(map_flags, BPF_F_NO_PREALLOC); /* few streams ever get one; written by syscall only */
+	__uint(map_flags,
+	       BPF_F_NO_PREALLOC); /* few streams ever get one; written by syscall only */
 	__type(key, struct stream_key);
 	__type(value, struct stream_directive);
 } directives __weak SEC(".maps");

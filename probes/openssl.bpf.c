@@ -352,16 +352,15 @@ static __always_inline bool may_start_message(__u64 source, __u64 size)
 	       (head[1] >= 'A' && head[1] <= 'Z' && head[2] >= 'A' && head[2] <= 'Z');
 }
 
-/* The call moved `size` bytes of a direction. */
+/* The call has moved call->moved bytes of a direction. */
 static __always_inline void commit(struct connection_state *state, struct call *call,
-				   __u8 direction, __u64 size)
+				   __u8 direction)
 {
 	struct stream_key key = {.connection = key_of(call->object), .direction = direction};
 	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
-	__u64 position = state->position[direction];
+	__u64 position = state->position[direction], size = call->moved;
 	bool report = true;
 
-	call->moved = size;
 	call->reported = 0;
 	if (directive && directive->generation == state->generation) {
 		if (position + size < directive->skip_until) {
@@ -391,19 +390,50 @@ static __always_inline __u64 stored_length(const struct call *call)
 	return length;
 }
 
-/* A data function returned after moving `size` bytes (0: none, whatever the reason). */
-static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 size)
+/*
+ * What follows the return of a call, for all functions in one program: the verifier walks it once,
+ * not once for each function. The call is the one just above the top of the thread's stack.
+ */
+SEC("uprobe")
+int commit_call(struct pt_regs *ctx)
 {
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	struct connection_state *state;
+	struct call *call;
 
-	if (!size && !call->sock)
+	if (!thread || thread->depth >= MAX_DEPTH)
 		return 0;
+	call = &thread->calls[thread->depth];
 	state = connection_of(ctx, call->object);
 	if (!state)
 		return 0;
 	learn_socket(state, call);
-	if (size && call->counted)
-		commit(state, call, call->direction & 1, size);
+	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
+		commit(state, call, call->direction & 1);
+	if (call->at_end && has_moved(state) && !(state->flags & STATE_EOF)) {
+		state->flags |= STATE_EOF;
+		report_close(state, call->object, WIRE_CLOSE_EOF);
+	}
+	return 0;
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} after_return SEC(".maps") = {.values = {(void *)&commit_call}};
+
+/* A data function returned after moving `size` bytes (0: none, whatever the reason). */
+static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 size, bool at_end)
+{
+	if (!size && !call->sock && !at_end)
+		return 0;
+	call->moved = size;
+	call->at_end = at_end;
+	bpf_tail_call(ctx, &after_return, 0);
+	count(&shared.calls_lost); /* only when the tail call was refused */
 	return 0;
 }
 
@@ -421,7 +451,7 @@ static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 
 		struct call *call = leave(ctx, fn);                                                \
 		int result = (int)PT_REGS_RC(ctx);                                                 \
                                                                                                    \
-		return call ? finish(ctx, call, result > 0 ? result : 0) : 0;                      \
+		return call ? finish(ctx, call, result > 0 ? result : 0, false) : 0;               \
 	}
 
 /* Functions that return 0 on failure and store the number of bytes where argument `at` says. */
@@ -438,7 +468,7 @@ static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 
 		struct call *call = leave(ctx, fn);                                                \
 		int result = (int)PT_REGS_RC(ctx);                                                 \
                                                                                                    \
-		return call ? finish(ctx, call, result > 0 ? stored_length(call) : 0) : 0;         \
+		return call ? finish(ctx, call, result > 0 ? stored_length(call) : 0, false) : 0;  \
 	}
 
 /* SSL_read: its result of 0 tells the end of the stream (close_notify), which others hide. */
@@ -454,21 +484,8 @@ int read_exit(struct pt_regs *ctx)
 {
 	struct call *call = leave(ctx, FN_READ);
 	int result = (int)PT_REGS_RC(ctx);
-	struct connection_key key;
-	struct connection_state *state;
 
-	if (!call)
-		return 0;
-	finish(ctx, call, result > 0 ? result : 0);
-	if (result || !call->length)
-		return 0;
-	key = key_of(call->object);
-	state = bpf_map_lookup_elem(&connections, &key);
-	if (state && has_moved(state) && !(state->flags & STATE_EOF)) {
-		state->flags |= STATE_EOF;
-		report_close(state, call->object, WIRE_CLOSE_EOF);
-	}
-	return 0;
+	return call ? finish(ctx, call, result > 0 ? result : 0, !result && call->length) : 0;
 }
 
 SIZE_STORED(read_ex, FN_READ_EX, WIRE_READ, true, PT_REGS_PARM4)
@@ -495,7 +512,7 @@ int sendfile_exit(struct pt_regs *ctx)
 	struct call *call = leave(ctx, FN_SENDFILE);
 	__s64 result = PT_REGS_RC(ctx);
 
-	return call ? finish(ctx, call, result > 0 ? result : 0) : 0;
+	return call ? finish(ctx, call, result > 0 ? result : 0, false) : 0;
 }
 
 /* Handshakes move no plaintext but use the socket. */
@@ -510,7 +527,7 @@ int sendfile_exit(struct pt_regs *ctx)
 	{                                                                                          \
 		struct call *call = leave(ctx, fn);                                                \
                                                                                                    \
-		return call ? finish(ctx, call, 0) : 0;                                            \
+		return call ? finish(ctx, call, 0, false) : 0;                                     \
 	}
 
 HANDSHAKE(handshake, FN_HANDSHAKE)
@@ -608,5 +625,3 @@ int shutdown_entry(struct pt_regs *ctx)
 	}
 	return 0;
 }
-
-

@@ -230,5 +230,3 @@ int identify(struct bpf_raw_tracepoint_args *ctx)
 	identified_pid = current_pid();
 	return 0;
 }
-
-

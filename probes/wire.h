@@ -54,7 +54,8 @@ enum wire_close_reason {
 };
 
 /* wire_data.flags, wire_close.flags */
-#define WIRE_FROM_START 0x01 /* the object was seen from its creation: position 0 is the first byte */
+#define WIRE_FROM_START                                                                            \
+	0x01 /* the object was seen from its creation: position 0 is the first byte */
 
 struct wire_header {
 	__u32 size; /* bytes of the whole record, this header included */
@@ -73,7 +74,7 @@ struct wire_connection {
 
 /* Addresses in network order, IPv4 in the first 4 bytes; ports in host order. */
 struct wire_tuple {
-	__u8 source; /* enum wire_tuple_source; WIRE_TUPLE_NONE: the rest is zero */
+	__u8 source;	 /* enum wire_tuple_source; WIRE_TUPLE_NONE: the rest is zero */
 	__u8 ip_version; /* 4 or 6 */
 	__u16 local_port;
 	__u16 peer_port;
@@ -92,7 +93,7 @@ struct wire_data {
 	struct wire_header header;
 	struct wire_connection connection;
 	struct wire_tuple tuple;
-	__u64 start_ns;	  /* when the TLS call was entered; header.time_ns is when it returned */
+	__u64 start_ns; /* when the TLS call was entered; header.time_ns is when it returned */
 	__u64 position;
 	__u64 lost_bytes; /* of this stream, up to this record: passed, wanted, not delivered */
 	__u32 moved;

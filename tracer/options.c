@@ -197,8 +197,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 void options__parse(int argc, char **argv, struct options *ret_options)
 {
-	static const struct argp argp = {argp_options, parse_option, args_doc, doc, NULL, NULL,
-					 NULL};
+	static const struct argp argp = {argp_options, parse_option, args_doc, doc,
+					 NULL,	       NULL,	     NULL};
 	struct options options = {.sink = &sink_text};
 	int modes;
 

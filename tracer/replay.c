@@ -27,9 +27,10 @@ static int read_head(FILE *file, const char *path, struct policy *policy)
 	if (err == -ENOMSG)
 		log_error("%s: not a recording of tlstrace", path);
 	else if (err == -EPROTO)
-		log_error("%s: a recording of version %" PRIu32
-			  ", this program reads version %d: replay it with the tlstrace that made it",
-			  path, version, WIRE_VERSION);
+		log_error(
+			"%s: a recording of version %" PRIu32
+			", this program reads version %d: replay it with the tlstrace that made it",
+			path, version, WIRE_VERSION);
 	else
 		log_error("%s: cannot be read: %s", path, strerror(-err));
 	return STATUS_FAILED;

@@ -32,9 +32,12 @@
 
 #define TIMER_MS 20
 
-/* The ring: a fraction of memory, within bounds. */
+/*
+ * The ring: a fraction of memory, within bounds. The upper one is many times what comes in between
+ * two looks at full speed; the ring is mapped twice, and both count as resident memory.
+ */
 #define RING_MIN_BYTES	    (4ul << 20)
-#define RING_MAX_BYTES	    (64ul << 20)
+#define RING_MAX_BYTES	    (16ul << 20)
 #define RING_MEMORY_DIVISOR 512
 
 struct trace {
@@ -329,8 +332,7 @@ static void trace__finish(struct trace *trace)
 	report__flush(trace->report);
 	if (trace->recording && !trace->recording_err && fflush(trace->recording)) {
 		trace->recording_err = -errno;
-		log_error("%s: cannot be written: %s", trace->options->write_path,
-			  strerror(errno));
+		log_error("%s: cannot be written: %s", trace->options->write_path, strerror(errno));
 	}
 	report__totals(trace->report, trace->pipeline);
 }

@@ -114,8 +114,7 @@ static void capture__attach_file(struct capture *capture, const struct mapped_fi
 	} else if (err != -ENOENT) {
 		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
 	}
-	if (is_loader_name(mapped->path) &&
-	    !elf_file__function(elf, "_dl_debug_state", &offset)) {
+	if (is_loader_name(mapped->path) && !elf_file__function(elf, "_dl_debug_state", &offset)) {
 		err = probe_set__attach_loader(capture->probes, mapped->link, offset);
 		if (err)
 			log_warning("%s: cannot see what it loads: %s", mapped->path,
@@ -190,8 +189,7 @@ static void capture__announce(struct capture *capture, const struct process *pro
 	header->time_ns = process->since_ns;
 	header->pid = header->tid = process->pid;
 	memcpy(announcement.record.path, process->path, size);
-	capture->options->record(capture->options->context,
-				 bytes__of(&announcement, header->size));
+	capture->options->record(capture->options->context, bytes__of(&announcement, header->size));
 }
 
 /*
@@ -324,8 +322,7 @@ static int open_binary(const char *path, struct elf_file **ret_elf)
 		what = strerror(errno);
 	else if (S_ISDIR(st.st_mode))
 		what = "is a directory, not an ELF executable";
-	else if (!S_ISREG(st.st_mode) || elf_file__open(fd, &elf) ||
-		 !elf_file__is_executable(elf))
+	else if (!S_ISREG(st.st_mode) || elf_file__open(fd, &elf) || !elf_file__is_executable(elf))
 		what = "is not an ELF executable of this machine (a script's interpreter is: trace "
 		       "that)";
 	if (!what) {
@@ -654,13 +651,15 @@ void capture__free(struct capture *capture)
 
 	if (!capture)
 		return;
-	HASH_ITER(hh, capture->processes, process, next_process) {
+	HASH_ITER(hh, capture->processes, process, next_process)
+	{
 		probe_set__untrace(capture->probes, (pid_t)process->pid);
 		capture__release(capture, process->pid);
 		capture__remove_process(capture, process);
 	}
 	probe_set__free(capture->probes);
-	HASH_ITER(hh, capture->files, file, next_file) {
+	HASH_ITER(hh, capture->files, file, next_file)
+	{
 		HASH_DELETE(hh, capture->files, file);
 		free(file);
 	}
@@ -728,7 +727,7 @@ void capture__finish(struct capture *capture, bool enough)
 
 	/* What is not traced delivers no more: the drain after it is the last. */
 	HASH_ITER(hh, capture->processes, process, next)
-		probe_set__untrace(capture->probes, (pid_t)process->pid);
+	probe_set__untrace(capture->probes, (pid_t)process->pid);
 	if (!enough)
 		probe_set__drain(capture->probes);
 	end.header.time_ns = now_ns();

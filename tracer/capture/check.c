@@ -165,9 +165,9 @@ int check__run(void)
 		return 0;
 	}
 	printf("result: this system cannot trace: cannot %s: %s%s\n", step, strerror(-err),
-	       err == -EPERM || err == -EACCES ?
-		       "; run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and "
-		       "CAP_SYS_RESOURCE" :
-		       "");
+	       err == -EPERM || err == -EACCES
+		       ? "; run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and "
+			 "CAP_SYS_RESOURCE"
+		       : "");
 	return 3;
 }

@@ -31,7 +31,8 @@ static int check_linker(const char *interpreter)
 	return 0;
 }
 
-/* "	libssl.so.3 => /lib/libssl.so.3 (0x7f...)" or "	/lib64/ld.so (0x7f...)"; the path, or NULL */
+/* "	libssl.so.3 => /lib/libssl.so.3 (0x7f...)" or "	/lib64/ld.so (0x7f...)"; the path, or NULL
+ */
 static char *path_in(char *line)
 {
 	char *arrow = strstr(line, "=> ");

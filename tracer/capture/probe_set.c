@@ -80,6 +80,8 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	}
 	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
 	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
+	set->bpf->rodata->have_cookie =
+		libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, NULL) > 0;
 	set->multi = uprobe__multi_works();
 	if (set->multi)
 		uprobe__want_multi(set->bpf->obj);

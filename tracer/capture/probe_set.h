@@ -58,8 +58,7 @@ void probe_set__untrace(struct probe_set *set, pid_t pid);
  * Traces every process that executes the file from now on, and reports those that execute another
  * file called `name` (cut to WIRE_NAME_BYTES - 1). 0 or -errno.
  */
-int probe_set__trace_binary(struct probe_set *set, const struct wire_file_id *id,
-			    const char *name);
+int probe_set__trace_binary(struct probe_set *set, const struct wire_file_id *id, const char *name);
 
 /* A process that executes this file need not be held: its probes are in place. */
 void probe_set__file_known(struct probe_set *set, const struct wire_file_id *id);

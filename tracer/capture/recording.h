@@ -13,7 +13,7 @@
 #include "policy/redact.h"
 
 struct recording_head {
-	char magic[8]; /* "tlstrace" */
+	char magic[8];	  /* "tlstrace" */
 	uint32_t version; /* WIRE_VERSION */
 	uint32_t reserved;
 	uint8_t key[REDACT_KEY_BYTES];

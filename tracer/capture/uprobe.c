@@ -77,9 +77,9 @@ void uprobe__want_multi(struct bpf_object *object)
 {
 	struct bpf_program *program;
 
-	bpf_object__for_each_program(program, object)
-		if (bpf_program__type(program) == BPF_PROG_TYPE_KPROBE)
-			bpf_program__set_expected_attach_type(program, TRACE_UPROBE_MULTI);
+	bpf_object__for_each_program(program,
+				     object) if (bpf_program__type(program) == BPF_PROG_TYPE_KPROBE)
+		bpf_program__set_expected_attach_type(program, TRACE_UPROBE_MULTI);
 }
 
 int uprobe__attach(const struct bpf_program *program, bool multi, bool is_return, const char *path,

@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define HASH_NONFATAL_OOM 1
+#define HASH_NONFATAL_OOM   1
 #define uthash_malloc(size) malloc(size)
 #include <uthash.h>
 #include <utlist.h>
@@ -34,6 +34,7 @@ struct stream {
 	uint64_t lost_bytes;
 	uint64_t skip_until; /* what the probes were told */
 	uint64_t call_ns;    /* entry of the TLS call that the last event was of */
+	uint64_t missed[2];  /* by enum gap_kind: bytes that passed unseen while undecided */
 	struct passage head_when;
 	uint8_t head_size;
 	uint8_t head[DETECT_BYTES]; /* first bytes, while undecided */
@@ -64,7 +65,7 @@ struct conn {
 	struct pairing *pairing;
 	struct stream streams[2];
 	struct process *process;
-	struct conn *prev, *next;	  /* in flow.quiet */
+	struct conn *prev, *next;	/* in flow.quiet */
 	struct conn *of_prev, *of_next; /* in process.conns */
 	UT_hash_handle hh;
 };
@@ -265,7 +266,7 @@ static int conn__open(struct flow *flow, struct conn *conn, const struct parser_
 	int err = pairing__new(&conn->info, on_exchange, conn, &conn->pairing);
 
 	if (!err)
-		err = ops->new(conn->pairing, &conn->info, conn->info.from_start, &conn->parser);
+		err = ops->new (conn->pairing, &conn->info, conn->info.from_start, &conn->parser);
 	if (err) {
 		conn__drop_parser(conn);
 		flow->counts.out_of_memory++;
@@ -303,6 +304,22 @@ static enum verdict detect(struct bytes head, const struct parser_ops **ret_ops)
 	return best;
 }
 
+/* Whether all bytes of the stream so far were seen. */
+static bool stream__is_whole(const struct stream *stream)
+{
+	return !stream->missed[GAP_LOST] && !stream->missed[GAP_SKIPPED];
+}
+
+/* Tells a new parser, which takes its streams for whole, what was missed of them before. */
+static void conn__tell_missed(struct conn *conn, const struct passage *when)
+{
+	for (int d = 0; d < 2 && conn->info.from_start; d++)
+		for (int kind = 0; kind < 2; kind++)
+			if (conn->streams[d].missed[kind])
+				conn->ops->gap(conn->parser, d, conn->streams[d].missed[kind], kind,
+					       when);
+}
+
 /* Bytes of a connection of which it is not known what it speaks. */
 static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_direction direction,
 			    struct bytes bytes, bool call_start, const struct passage *when)
@@ -325,15 +342,21 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 		return;
 	}
 	if (verdict != VERDICT_YES) {
+		/* What does not go on from the call before may be a message by itself. */
+		bool again = stream->head_size && call_start;
+
 		stream->head_size = 0;
-		if (conn->info.from_start)
+		if (conn->info.from_start && stream__is_whole(stream))
 			flow__leave_alone(flow, conn);
+		else if (again)
+			flow__undecided(flow, conn, direction, bytes, call_start, when);
 		else
 			flow__direct(flow, conn, direction, stream->skip_until, true);
 		return;
 	}
 	if (conn__open(flow, conn, ops))
 		return;
+	conn__tell_missed(conn, when);
 	/* What waited of the other direction came first. */
 	for (int i = 0; i < 2; i++) {
 		enum wire_direction d = i ? direction : 1 - direction;
@@ -342,7 +365,7 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 		conn__data(flow, conn, d, bytes__of(waiting->head, waiting->head_size), true,
 			   &waiting->head_when);
 	}
-	conn__data(flow, conn, direction, bytes, !stream->head_size, when);
+	conn__data(flow, conn, direction, bytes, call_start, when);
 	conn->streams[0].head_size = conn->streams[1].head_size = 0;
 }
 
@@ -351,9 +374,12 @@ static void conn__gap(struct conn *conn, enum wire_direction direction, uint64_t
 {
 	if (!size)
 		return;
-	conn->streams[direction].head_size = 0; /* what follows is not its continuation */
-	if (conn->ops)
+	if (conn->ops) {
 		conn->ops->gap(conn->parser, direction, size, kind, when);
+		return;
+	}
+	conn->streams[direction].head_size = 0; /* what follows is not its continuation */
+	conn->streams[direction].missed[kind] += size;
 }
 
 /*
@@ -449,7 +475,7 @@ static void flow__end_process(struct flow *flow, struct process *process, uint64
 	struct conn *conn, *next;
 
 	DL_FOREACH_SAFE2(process->conns, conn, next, of_next)
-		flow__end(flow, conn, END_CLOSED, time_ns);
+	flow__end(flow, conn, END_CLOSED, time_ns);
 }
 
 static void flow__executes(struct flow *flow, const struct event *event)
@@ -514,7 +540,8 @@ void flow__free(struct flow *flow)
 		return;
 	while (flow->quiet)
 		flow__remove(flow, flow->quiet);
-	HASH_ITER(hh, flow->processes, process, next) {
+	HASH_ITER(hh, flow->processes, process, next)
+	{
 		HASH_DELETE(hh, flow->processes, process);
 		process__free(process);
 	}

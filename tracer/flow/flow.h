@@ -37,10 +37,10 @@ struct flow_callbacks {
 };
 
 struct flow_counts {
-	uint64_t connections;	  /* seen */
-	uint64_t not_http;	  /* of them, recognised as something else and left alone */
-	uint64_t evicted;	  /* given up for FLOW_MAX_CONNECTIONS */
-	uint64_t out_of_memory;	  /* events that could not be handled */
+	uint64_t connections;	/* seen */
+	uint64_t not_http;	/* of them, recognised as something else and left alone */
+	uint64_t evicted;	/* given up for FLOW_MAX_CONNECTIONS */
+	uint64_t out_of_memory; /* events that could not be handled */
 	uint64_t bytes_captured;
 };
 
@@ -51,8 +51,8 @@ int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow);
 void flow__free(struct flow *flow);
 
 /*
- * Takes the next event. EVENT_END gives up all connections, unless it says enough. Never fails: what memory is missing
- * for is counted and treated as lost.
+ * Takes the next event. EVENT_END gives up all connections, unless it says enough. Never fails:
+ * what memory is missing for is counted and treated as lost.
  */
 void flow__event(struct flow *flow, const struct event *event);
 

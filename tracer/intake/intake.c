@@ -34,7 +34,8 @@ static int data_event(struct bytes record, struct event *event)
 	if (!read_struct(record, &data, sizeof(data)))
 		return -EINVAL;
 	if (data.direction > WIRE_WRITE || data.captured > data.moved ||
-	    data.captured != record.size - sizeof(data) || data.position + data.moved < data.position)
+	    data.captured != record.size - sizeof(data) ||
+	    data.position + data.moved < data.position)
 		return -EINVAL;
 	if (check_connection(&data.tuple, data.library, data.flags, event))
 		return -EINVAL;

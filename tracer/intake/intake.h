@@ -25,9 +25,9 @@ struct event {
 	uint32_t pid;
 	uint32_t tid;
 	struct wire_connection connection; /* DATA, CLOSE */
-	struct wire_tuple tuple;	   /* DATA, CLOSE; checked: source NONE, or a version 4 or 6 */
-	enum wire_library library;	   /* DATA, CLOSE */
-	bool from_start;		   /* DATA, CLOSE */
+	struct wire_tuple tuple;   /* DATA, CLOSE; checked: source NONE, or a version 4 or 6 */
+	enum wire_library library; /* DATA, CLOSE */
+	bool from_start;	   /* DATA, CLOSE */
 	union {
 		struct {
 			enum wire_direction direction;

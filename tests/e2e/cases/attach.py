@@ -37,7 +37,8 @@ def binary_with_running_workers(test):
     later = Nginx(test, binary=binary, name="later")
     reports += [curl(test, later.url("/1k?n=2")), curl(test, other.url("/unlogged")),
                 curl(test, running.url("/1k?n=3"))]
-    expected = [r.seen_by_peer("server", executable="nginx") for r in reports if "un" not in r.target]
+    expected = [report.seen_by_peer("server", executable="nginx") for report in reports
+                if report.target != "/unlogged"]
     entries = trace.finish(len(expected))
     compare(entries, expected)
     compare(entries, running.reports(3) + later.reports(1))

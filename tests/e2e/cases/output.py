@@ -10,7 +10,7 @@ import stat
 import time
 
 from lib.case import case, check, equal
-from lib.clients import python_client
+from lib.clients import python_client, trace_both
 from lib.entries import compare, parse
 from lib.servers import PythonServer
 from lib.waiting import until
@@ -29,7 +29,8 @@ def _text_trace(test, arguments, requests, **options):
     client = python_client(test, server.port)
     process = test.start([test.program, *arguments, "-p", f"{client.pid},{server.pid}"], **options)
     process.wait_text("^tlstrace: ready", "stderr")
-    reports = [client.request(*request[:1], **request[1]) for request in requests]
+    client.reconnect()
+    reports = [client.request(target, **more) for target, more in requests]
     until(lambda: len(TEXT_LINE.findall(process.text())) >= 2 * len(reports), "the lines of text")
     equal("exit status", process.stop(signal.SIGINT), 0)
     return process, reports, server
@@ -39,7 +40,8 @@ def _text_trace(test, arguments, requests, **options):
 def text_lines(test):
     process, reports, server = _text_trace(
         test, [], [("/v1/items?page=2", {}), ("/size/100", {"method": "HEAD"}),
-                   ("/status/404", {})], env={**os.environ, "TZ": "UTC"})
+                   ("/status/404", {})],
+        env={**os.environ, "TZ": "UTC"})
     lines = process.text().splitlines()
     equal("lines", len(lines), 6)
     for line in lines:
@@ -281,7 +283,7 @@ def _secret_requests(test, *options):
     """Two equal requests full of secrets, logged as JSON and recorded; returns the trace."""
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace(*options, "-w", test.path("recording"), "-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server, *options, "-w", test.path("recording"))
     for _ in range(2):
         client.request(SECRET_TARGET, headers=SECRETS)
     trace.finish(4)
@@ -380,9 +382,8 @@ def recording_of_a_trace_that_was_interrupted(test):
     recording = test.path("recording")
     trace = test.trace("-w", recording, "-p", client.pid)
     client.request("/whole")
-    client.process.send(json.dumps({"target": "/delay/3000"}) + "\n")
-    until(lambda: os.path.getsize(recording) > 0, "something recorded")
     trace.wait_entries(1)
+    client.process.send(json.dumps({"target": "/delay/3000"}) + "\n")
     equal("exit status", trace.stop(), 0)
     replay = test.tlstrace("-r", recording, "-f", "json")
     equal("exit status of the replay", replay.poll(), 0)

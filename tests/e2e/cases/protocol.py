@@ -167,7 +167,8 @@ def upgrade_101(test):
     """The 101 ends HTTP on its connection, even when what follows looks like it."""
     server = PythonServer(test)
     client = RawPeer(test, [
-        {"send": "GET /upgrade HTTP/1.1\r\nHost: h\r\nUpgrade: lines\r\nConnection: Upgrade\r\n\r\n"},
+        {"send": "GET /upgrade HTTP/1.1\r\nHost: h\r\nUpgrade: lines\r\n"
+                 "Connection: Upgrade\r\n\r\n"},
         {"until": "\r\n\r\n"}, {"send": "GET /no-request HTTP/1.1\r\n\r\n"},
         {"until": "/no-request HTTP/1.1\r\n\r\n"}, {"send": "binary \x00\xff\x01\n"},
         {"until": "\xff\x01\n"}], port=server.port, later=True)
@@ -278,7 +279,8 @@ def folded_header(test):
     port = free_port()
     server = RawPeer(test, [
         {"until": "\r\n\r\n"},
-        {"send": "HTTP/1.1 200 OK\r\nX-Folded: one\r\n  two\r\n\tthree\r\nContent-Length: 2\r\n\r\nok"},
+        {"send": "HTTP/1.1 200 OK\r\nX-Folded: one\r\n  two\r\n\tthree\r\n"
+                 "Content-Length: 2\r\n\r\nok"},
         {"line": True}], listen_port=port, name="srv")
     trace = test.trace("-p", server.pid)
     client = RawPeer(test, [{"send": "GET /fold HTTP/1.1\r\nHost: h\r\n\r\n"}, {"until": "ok"}],
@@ -300,7 +302,8 @@ def _many_headers(test, lines, line_size):
     head = "".join(f"X-{number}: {'v' * line_size}\r\n" for number in range(lines))
     client = RawPeer(test, [
         {"send": f"GET /many HTTP/1.1\r\nHost: h\r\n{head}\r\n"}, {"until": "ok"},
-        {"send": "GET /next HTTP/1.1\r\nHost: h\r\n\r\n"}, {"until": "ok"}], port=port, name="cli", later=True)
+        {"send": "GET /next HTTP/1.1\r\nHost: h\r\n\r\n"}, {"until": "ok"}],
+        port=port, later=True, name="cli")
     trace = _trace_played(test, client, server.pid)
     entries = trace.finish(4)
     for entry in entries:
@@ -362,9 +365,9 @@ def binary_bytes_in_both_directions(test):
     server = RawPeer(test, [{"read": 256 * 400}, {"send": noise, "times": 400}],
                      listen_port=port, name="srv")
     client = RawPeer(test, [{"send": noise, "times": 400}, {"read": 256 * 400}],
-                     port=port, name="cli")
+                     port=port, later=True, name="cli")
     trace = _trace_played(test, client, server.pid)
-    equal("entries", trace.process.wait(10), 0)
+    equal("exit status", trace.process.wait(10), 0)
     equal("entries", trace.checked_entries(), [])
 
 
@@ -408,7 +411,7 @@ def pipelined_to_nginx(test):
     requests = "".join(f"GET /1k?{n} HTTP/1.1\r\nHost: h\r\n\r\n" for n in range(count))
     client = RawPeer(test, [{"send": requests},
                             *({"until": "\r\n\r\n" + "f" * 1024} for _ in range(count))],
-                     port=nginx.port)
+                     port=nginx.port, later=True)
     trace = _trace_played(test, client, nginx.workers[0])
     served = nginx.reports(count)
     compare(trace.finish(2 * count),
@@ -438,9 +441,9 @@ def response_before_the_request_is_whole(test):
 @case("bpf")
 def repeated_headers_keep_their_order(test):
     server = PythonServer(test)
-    head = "GET /repeated HTTP/1.1\r\nhost: h\r\nX-A: 1\r\nx-b:  spaced \r\nX-a: 2\r\nConnection: close\r\n\r\n"
-    client = RawPeer(test, [{"send": head}, {"until": "\r\n\r\n"}],
-                     port=server.port)
+    head = ("GET /repeated HTTP/1.1\r\nhost: h\r\nX-A: 1\r\nx-b:  spaced \r\nX-a: 2\r\n"
+            "Connection: close\r\n\r\n")
+    client = RawPeer(test, [{"send": head}, {"until": "\r\n\r\n"}], port=server.port, later=True)
     trace = _trace_played(test, client)
     equal("exit status", trace.process.wait(10), 0)
     equal("headers", trace.checked_entries()[0].at("http.request.header"), headers_of(
@@ -451,9 +454,9 @@ def repeated_headers_keep_their_order(test):
 def bytes_that_are_not_utf_8(test):
     """They appear as U+FFFD, control characters are escaped, and the line stays valid JSON."""
     server = PythonServer(test)
-    head = "GET /\xff\xfe\"\\ HTTP/1.1\r\nHost: h\r\nX-Bytes: a\x80b\x01\"c\r\nConnection: close\r\n\r\n"
-    client = RawPeer(test, [{"send": head}, {"until": "\r\n\r\n"}],
-                     port=server.port)
+    head = ("GET /\xff\xfe\"\\ HTTP/1.1\r\nHost: h\r\nX-Bytes: a\x80b\x01\"c\r\n"
+            "Connection: close\r\n\r\n")
+    client = RawPeer(test, [{"send": head}, {"until": "\r\n\r\n"}], port=server.port, later=True)
     trace = _trace_played(test, client)
     trace.process.wait(10)
     entries = trace.checked_entries()

@@ -6,7 +6,7 @@ import struct
 import subprocess
 
 from lib.case import case, check, equal
-from lib.clients import python_client
+from lib.clients import python_client, trace_both
 from lib.entries import Report, compare, parse
 from lib.servers import PythonServer, own_copy
 
@@ -117,7 +117,8 @@ def recording_of_another_version(test):
 @case("recording")
 def files_that_are_no_recordings(test):
     for what, content in (("an empty file", b""), ("text", b"hello\n" * 1000),
-                          ("zeros", bytes(100000)), ("random bytes", random.Random(1).randbytes(50000)),
+                          ("zeros", bytes(100000)),
+                          ("random bytes", random.Random(1).randbytes(50000)),
                           ("a magic alone", b"tlstrace")):
         _refused(test, content, what)
     for path in (test.path("missing"), test.dir, "/dev/null", "/dev/zero"):
@@ -143,7 +144,8 @@ def hostile_recordings(test):
         for _ in range(chance.choice((1, 1, 2, 8))):
             place = chance.randrange(16, len(changed) - 8)
             form, value = chance.choice((
-                ("=B", chance.randrange(256)), ("=I", chance.choice((0, 1, 0x7fffffff, 0xffffffff))),
+                ("=B", chance.randrange(256)),
+                ("=I", chance.choice((0, 1, 0x7fffffff, 0xffffffff))),
                 ("=Q", chance.choice((0, (1 << 63) - 1, (1 << 64) - 1, 1 << 32)))))
             struct.pack_into(form, changed, place, value)
         _check_survives(test, bytes(changed), f"change {turn}")
@@ -198,7 +200,7 @@ def real_recording_cut(test):
     """A recording of a real session, cut at many places."""
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-w", test.path("recording"), "-p", f"{client.pid},{server.pid}")
+    trace = trace_both(test, client, server, "-w", test.path("recording"))
     for target in ("/size/20000", "/chunked/3000", "/x"):
         client.request(target)
     trace.finish(6)

@@ -3,7 +3,7 @@
 import itertools
 
 from lib.case import case, check, equal
-from lib.clients import curl, node_client, python_client
+from lib.clients import curl, node_client, python_client, trace_both
 from lib.entries import compare
 from lib.servers import Nginx, NodeServer, PythonServer
 from lib.test import PYTHON_NAME
@@ -120,7 +120,7 @@ def python_server_with_threads(test):
 def both_sides_in_one_trace(test):
     server = PythonServer(test)
     client = python_client(test, server.port)
-    trace = test.trace("-p", client.pid, "-p", server.pid)
+    trace = trace_both(test, client, server)
     reports = [client.request(f"/both/{number}") for number in range(5)]
     compare(trace.finish(10), reports + server.reports(5))
 

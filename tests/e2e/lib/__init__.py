@@ -1,1 +1,1 @@
-"""What the end-to-end cases are made of: processes, servers, clients, the traced program, checks."""
+"""What the end-to-end cases are made of: processes, servers, clients, tlstrace, checks."""

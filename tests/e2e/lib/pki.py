@@ -1,4 +1,4 @@
-"""A certificate authority and one server certificate for localhost, made with the openssl program."""
+"""A certificate authority and one server certificate for localhost, made with openssl."""
 
 import dataclasses
 import os

@@ -51,6 +51,8 @@ def main():
     print("ready", flush=True)
     sys.stdin.readline()
     with socket.create_connection((host, int(port)), timeout=20) as connection:
+        # Blocking in truth: with a timeout Python makes the descriptor a non-blocking one.
+        connection.settimeout(None)
         local = connection.getsockname()[:2]
         response = {"import": through_import, "ctypes": through_ctypes}[how](connection)
     print(json.dumps({"pid": os.getpid(), "local": local,
