@@ -40,6 +40,11 @@ struct call {
 	__u32 ports;	/* of sock */
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */
+	/* chunks.h: how far a walk went, and of that the payload; the same up to the last line. */
+	__u64 walked;
+	__u64 walked_body;
+	__u64 line;
+	__u64 line_body;
 };
 
 struct thread {

@@ -15,7 +15,7 @@
  * The state begins when the probes first see the object and ends with SSL_free or SSL_clear; an
  * address alone would mix up the connections that use it in turn.
  */
-#include "common.h"
+#include "chunks.h"
 
 /*
  * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
@@ -23,6 +23,9 @@
  */
 #define PIECE_BYTES 16384
 #define MAX_PIECES  64
+
+/* Each time a stream has delivered so much, the program is woken: it may say that it is enough. */
+#define URGENT_BYTES (256 * 1024)
 
 /* Numbers of the functions that push a call: an exit must not take another function's. */
 enum function {
@@ -192,6 +195,7 @@ static __always_inline void report_close(struct connection_state *state, __u64 o
 	for (int i = 0; i < 2; i++) {
 		record->position[i] = state->position[i];
 		record->lost_bytes[i] = state->lost_bytes[i];
+		record->body_bytes[i] = state->body_bytes[i];
 	}
 	record->reason = reason;
 	record->library = state->library;
@@ -274,6 +278,7 @@ static __always_inline void report_piece(struct connection_state *state, struct 
 					 __u8 direction, __u32 moved, __u32 captured)
 {
 	void *source = (void *)(call->buffer + call->reported);
+	__u8 flags = (state->flags & WIRE_FROM_START) | (call->reported ? 0 : WIRE_CALL_START);
 	__u64 position = state->position[direction] + call->reported;
 	struct wire_data *record;
 	long read_failed = 0;
@@ -304,13 +309,18 @@ static __always_inline void report_piece(struct connection_state *state, struct 
 	record->start_ns = call->start_ns;
 	record->position = position;
 	record->lost_bytes = state->lost_bytes[direction];
+	record->body_bytes = state->body_bytes[direction];
+	record->walk_from = state->walks[direction].start;
+	record->other_position = state->position[1 - direction];
+	record->other_lost_bytes = state->lost_bytes[1 - direction];
 	record->moved = moved;
 	record->captured = captured;
 	record->direction = direction;
 	record->library = state->library;
-	record->flags = state->flags & WIRE_FROM_START;
+	record->flags = flags;
 	__builtin_memset(record->pad, 0, sizeof(record->pad));
-	bpf_ringbuf_submit(record, wakeup(false));
+	state->captured[direction] += captured;
+	bpf_ringbuf_submit(record, wakeup(state->captured[direction] % URGENT_BYTES < captured));
 }
 
 /*
@@ -359,10 +369,26 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	struct stream_key key = {.connection = key_of(call->object), .direction = direction};
 	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
 	__u64 position = state->position[direction], size = call->moved;
+	struct walk *walk = &state->walks[direction];
+	__u64 walk_from;
 	bool report = true;
 
+	if (directive && directive->generation != state->generation)
+		directive = NULL;
 	call->reported = 0;
-	if (directive && directive->generation == state->generation) {
+	call->walked = 0;
+	call->line = 0;
+	if (walk->phase == WALK_OFF && call->buffer)
+		walk__suspect(walk, call, position);
+	walk_from = walk->start;
+	if (walk->phase != WALK_OFF && call->buffer &&
+	    bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
+		walk__over(walk, call);
+	if (directive && walk_from && directive->walk_from == walk_from && call->line) {
+		state->body_bytes[direction] += call->line_body;
+		call->reported = call->line;
+		report = call->line < size;
+	} else if (directive) {
 		if (position + size < directive->skip_until) {
 			report = false;
 		} else if (position < directive->skip_until) {
@@ -400,7 +426,7 @@ int commit_call(struct pt_regs *ctx)
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	struct connection_state *state;
-	struct call *call;
+	struct call *call, *outer;
 
 	if (!thread || thread->depth >= MAX_DEPTH)
 		return 0;
@@ -409,6 +435,12 @@ int commit_call(struct pt_regs *ctx)
 	if (!state)
 		return 0;
 	learn_socket(state, call);
+	/* The call around this one, on another object, has not read the addresses itself. */
+	if (thread->depth && thread->depth < MAX_DEPTH) {
+		outer = &thread->calls[thread->depth - 1];
+		if (outer->sock == call->sock && state->sock == call->sock)
+			outer->tuple = state->tuple;
+	}
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1);
 	if (call->at_end && has_moved(state) && !(state->flags & STATE_EOF)) {

@@ -35,10 +35,22 @@ struct connection_key {
 #define STATE_SHUTDOWN	0x04
 #define STATE_EOF	0x08
 
+/* A walk over the chunks of a body, see chunks.h. */
+struct walk {
+	__u64 start;	 /* position of the first chunk's size line; 0: no walk */
+	__u64 remaining; /* of the chunk */
+	__u32 digits;
+	__u8 phase;
+	__u8 pad[3];
+};
+
 struct connection_state {
 	__u64 generation;
 	__u64 position[2];
 	__u64 lost_bytes[2];
+	__u64 body_bytes[2]; /* payload that walks have left out */
+	__u64 captured[2];
+	struct walk walks[2];
 	__u64 captured_up_to[2]; /* a watch directive from before this position is void */
 	__u64 sock;
 	struct wire_tuple tuple;
@@ -71,6 +83,7 @@ struct stream_directive {
 	__u32 watch;
 	__u32 pad;
 	__u64 position; /* up to which the program had seen the stream when it said so */
+	__u64 walk_from; /* the walk that began here is right; 0: none is known to be */
 };
 
 /* shared.consumer */

@@ -16,7 +16,7 @@
 #endif
 
 /* Raised when a record's layout or meaning changes; a recording of another version is refused. */
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 
 enum wire_type {
 	WIRE_DATA = 1, /* struct wire_data: bytes that a TLS call moved */
@@ -54,8 +54,8 @@ enum wire_close_reason {
 };
 
 /* wire_data.flags, wire_close.flags */
-#define WIRE_FROM_START                                                                            \
-	0x01 /* the object was seen from its creation: position 0 is the first byte */
+#define WIRE_FROM_START 0x01 /* the object was seen from its creation on: so was each stream */
+#define WIRE_CALL_START 0x02 /* the bytes begin where the call's buffer begins */
 
 struct wire_header {
 	__u32 size; /* bytes of the whole record, this header included */
@@ -87,7 +87,8 @@ struct wire_tuple {
  * Bytes [position, position + moved) of a stream passed; the first `captured` of them follow the
  * struct. Records of a stream come in the order of their positions. Positions that no record
  * covers passed too, and were either lost (then lost_bytes has grown by their number) or left out
- * because the program had said that it does not need them.
+ * because the program had said that it does not need them. What is left out of a chunked body is
+ * counted in body_bytes, and ends before a chunk's size line.
  */
 struct wire_data {
 	struct wire_header header;
@@ -96,6 +97,11 @@ struct wire_data {
 	__u64 start_ns; /* when the TLS call was entered; header.time_ns is when it returned */
 	__u64 position;
 	__u64 lost_bytes; /* of this stream, up to this record: passed, wanted, not delivered */
+	__u64 body_bytes; /* of this stream, up to here: chunk payload in what was left out */
+	__u64 walk_from;  /* where the probes took a body's first chunk to begin; 0: nowhere */
+	/* Where the other direction was: so a loss there is known in its order. */
+	__u64 other_position;
+	__u64 other_lost_bytes;
 	__u32 moved;
 	__u32 captured;
 	__u8 direction; /* enum wire_direction */
@@ -112,6 +118,7 @@ struct wire_close {
 	struct wire_tuple tuple;
 	__u64 position[2]; /* where each stream ended */
 	__u64 lost_bytes[2];
+	__u64 body_bytes[2];
 	__u8 reason; /* enum wire_close_reason */
 	__u8 library;
 	__u8 flags;

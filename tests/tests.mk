@@ -1,9 +1,99 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# The tests and checks that `make test` and `make lint` run.
+# The tests and checks. Each suite leaves its count, `N passed, N failed, N skipped`, in
+# $(RESULTS)/NAME.txt.
+#
+#   make test       all suites, then a line for each; a machine without the tools gets them first
+#   make unit, test-san (unit tests with sanitizers), golden, test-e2e      one suite
+#   make lint       style and static checks; `make format` does what can be done about style
+
+RESULTS ?= $(O)/results
+SUITES  := unit test-san golden test-e2e
+
+test:
+	scripts/setup build test
+	@rm -rf $(RESULTS); failed=; \
+	for suite in $(SUITES); do \
+		$(MAKE) --no-print-directory $$suite || failed=1; \
+	done; \
+	for suite in $(SUITES:test-%=%); do \
+		echo "$$suite: $$(cat $(RESULTS)/$$suite.txt 2>/dev/null || echo did not run)"; \
+	done; \
+	test -z "$$failed"
 
 # The one file of capture/ that needs no kernel.
 $(O)/unit-tests: $(call obj,tracer/capture/recording.c)
 
+UNIT_NAME ?= unit
 unit: $(O)/unit-tests
-	$(O)/unit-tests
-.PHONY: unit
+	tests/unit/run $(O)/unit-tests $(UNIT_NAME) $(RESULTS)
+
+test-san:
+	$(MAKE) --no-print-directory O=$(O)/san SANITIZE=1 RESULTS=$(RESULTS) UNIT_NAME=san unit
+
+golden: all
+	@mkdir -p $(RESULTS)
+	TLSTRACE=$(O)/tlstrace tests/golden/run --results $(RESULTS)/golden.txt
+
+test-e2e: all
+	@mkdir -p $(RESULTS)
+	tests/e2e/run.py --tlstrace $(O)/tlstrace --results $(RESULTS)/e2e.txt
+
+demo:
+	scripts/setup build demo
+	$(MAKE) all
+	scripts/demo $(O)/tlstrace
+
+bench:
+	scripts/setup build bench
+	$(MAKE) all
+	tests/bench/bench.py --tlstrace $(O)/tlstrace
+
+.PHONY: test unit test-san golden test-e2e demo bench
+
+# ---- lint ----
+
+C_FILES  := $(shell find probes symbols tracer tests -name '*.[ch]')
+# cppcheck knows neither BPF's types nor Criterion's macros.
+CPPCHECK_FILES := $(filter symbols/%.c tracer/%.c,$(C_FILES))
+CPPCHECKFLAGS := --quiet --std=c11 --language=c --enable=warning,performance,portability \
+                 --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
+                 --suppress=autovarInvalidDeallocation \
+                 --library=tests/cppcheck.cfg -D_GNU_SOURCE -D__x86_64__
+SH_FILES  = $(shell grep -rlE '^\#!.*\<(ba)?sh$$' .ci scripts tests)
+LIB_SYMBOLS := tests/library-symbols.txt
+
+lint:
+	scripts/setup build lint
+	$(MAKE) --no-print-directory -k lint-format lint-cppcheck lint-sh lint-man lint-spdx \
+		lint-symbols lint-bpf
+
+format:
+	$(CLANGFORMAT) -i $(C_FILES)
+
+lint-format:
+	@$(CLANGFORMAT) --dry-run -Werror $(C_FILES)
+
+lint-cppcheck:
+	@cppcheck $(CPPCHECKFLAGS) -Itracer -Iprobes -Isymbols $(CPPCHECK_FILES)
+
+lint-sh:
+	@shellcheck $(SH_FILES)
+
+lint-man:
+	@test ! -e docs/tlstrace.8 || mandoc -T lint -W warning docs/tlstrace.8
+
+lint-spdx:
+	@! grep -L SPDX-License-Identifier Makefile $(C_FILES) $(SH_FILES) \
+		$$(find probes symbols tracer tests scripts -name '*.py' -o -name '*.js' -o -name '*.inc' \
+		-o -name '*.mk') | sed 's/$$/: no SPDX-License-Identifier/' | grep .
+
+# The library does no I/O and reads no clock: it may need these symbols and its own.
+lint-symbols: $(O)/libtlstrace.a
+	@! nm -u --format=posix $< | sed -n 's/ U.*//p' | sort -u | \
+		grep -vxF -e "$$(nm -g --defined-only --format=posix $< | sed -n 's/ [TDBRVWC] .*//p')" \
+		-e "$$(grep -v '^#' $(LIB_SYMBOLS))" | sed 's|$$|: not in $(LIB_SYMBOLS)|' | grep .
+
+lint-bpf:
+	@! grep -rn '#include <bpf/' tracer symbols | grep -v '^tracer/capture/'
+
+.PHONY: lint format lint-format lint-cppcheck lint-sh lint-man lint-spdx lint-symbols lint-bpf

@@ -2,9 +2,9 @@
 /* The command line. See options.h. */
 #include "options.h"
 
-#include <argp.h>
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,43 +17,75 @@ enum {
 	OPT_HEADER = 256,
 	OPT_SHOW_SECRETS,
 	OPT_CHECK,
+	OPT_VERSION,
+	OPT_HELP,
 };
 
-static const char args_doc[] = "COMMAND [ARG...]\n-p PID[,PID...]\n-b PATH\n-r FILE";
-
-static const char doc[] =
-	"Shows every HTTP request that programs make or serve over TLS: strace for HTTPS.\v"
-	"Entries go to stdout; with COMMAND they go to stderr, since stdout is the command's. "
-	"Secrets (credentials, cookies, tokens) are redacted unless --show-secrets is given; a "
-	"recording (-w) holds them as they are.\n\n"
-	"Exit status: 0 done (with COMMAND: the command's own, 128+signal, 127 not found, 126 not "
-	"executable), 1 failed while running, 2 bad usage, 3 this system cannot trace.\n\n"
+static const char help[] =
+	"Usage: tlstrace [OPTIONS] COMMAND [ARG...]\n"
+	"       tlstrace [OPTIONS] -p PID[,PID...]\n"
+	"       tlstrace [OPTIONS] -b PATH\n"
+	"       tlstrace [OPTIONS] -r FILE\n"
+	"\n"
+	"Shows every HTTP request that programs make or serve over TLS: strace for HTTPS.\n"
+	"\n"
+	"What to trace:\n"
+	"  -p, --pid PID[,PID]     running processes and their children to come; repeatable\n"
+	"  -b, --binary PATH       every process that executes PATH, now or later; repeatable\n"
+	"  -r, --read FILE         replay a recording; needs no privilege\n"
+	"\n"
+	"What to log, and where:\n"
+	"  -f, --format FORMAT     text (default), or json: one object a line\n"
+	"  -o, --output FILE       write entries to FILE\n"
+	"  -H, --headers           text: print the headers under each request\n"
+	"      --header NAME       log only these headers; * matches any text; repeatable\n"
+	"      --show-secrets      do not redact\n"
+	"  -w, --write FILE        record what the probes deliver, for -r: the captured bytes as\n"
+	"                          they are, secrets included\n"
+	"\n"
+	"When to stop:\n"
+	"  -n, --count N           after N requests\n"
+	"  -d, --duration SECONDS  after that time\n"
+	"\n"
+	"  -q, --quiet             say less on stderr\n"
+	"  -v, --verbose           say more on stderr; twice for even more\n"
+	"      --check             say what this kernel and these privileges allow\n"
+	"      --version           print the version\n"
+	"      --help              print this\n"
+	"\n"
+	"Entries go to stdout; with COMMAND to stderr, since stdout is the command's. Secrets\n"
+	"(credentials, cookies, tokens) are redacted. Bodies are never logged.\n"
+	"\n"
+	"Exit status: 0 done (with COMMAND its own; 128+signal; 127 not found, 126 not executable),\n"
+	"1 failed while running, 2 bad usage, 3 this system cannot trace.\n"
+	"\n"
 	"Examples:\n"
 	"  tlstrace curl -s https://localhost:8443/\n"
 	"  tlstrace -H -p 1234\n"
-	"  tlstrace -f json -b /usr/sbin/nginx | jq .url.path";
+	"  tlstrace -f json -b /usr/sbin/nginx | jq .url.path\n";
 
-static const struct argp_option argp_options[] = {
-	{"pid", 'p', "PID[,PID]", 0, "Trace running processes and their children to come", 1},
-	{"binary", 'b', "PATH", 0, "Trace every process that executes PATH, now or later", 1},
-	{"read", 'r', "FILE", 0, "Replay a recording; needs no privilege", 1},
-	{"format", 'f', "FORMAT", 0, "text (default) or json, one object a line", 2},
-	{"output", 'o', "FILE", 0, "Write entries to FILE", 2},
-	{"headers", 'H', NULL, 0, "Text: print the headers under each request", 2},
-	{"header", OPT_HEADER, "NAME", 0,
-	 "Log only these headers; `*` matches any text (repeatable)", 2},
-	{"show-secrets", OPT_SHOW_SECRETS, NULL, 0, "Do not redact", 2},
-	{"write", 'w', "FILE", 0,
-	 "Record what the probes deliver, for -r; captured bytes as they are, secrets included", 2},
-	{"count", 'n', "N", 0, "Stop after N requests", 3},
-	{"duration", 'd', "SECONDS", 0, "Stop after that time", 3},
-	{"check", OPT_CHECK, NULL, 0, "Say what this kernel and these privileges allow", 4},
-	{"quiet", 'q', NULL, 0, "Say less on stderr", 4},
-	{"verbose", 'v', NULL, 0, "Say more on stderr", 4},
+/* `+`: what follows COMMAND belongs to it. `:` a missing value is told apart. */
+static const char short_options[] = "+:p:b:r:f:o:Hw:n:d:qv";
+
+static const struct option long_options[] = {
+	{"pid", required_argument, NULL, 'p'},
+	{"binary", required_argument, NULL, 'b'},
+	{"read", required_argument, NULL, 'r'},
+	{"format", required_argument, NULL, 'f'},
+	{"output", required_argument, NULL, 'o'},
+	{"headers", no_argument, NULL, 'H'},
+	{"header", required_argument, NULL, OPT_HEADER},
+	{"show-secrets", no_argument, NULL, OPT_SHOW_SECRETS},
+	{"write", required_argument, NULL, 'w'},
+	{"count", required_argument, NULL, 'n'},
+	{"duration", required_argument, NULL, 'd'},
+	{"check", no_argument, NULL, OPT_CHECK},
+	{"quiet", no_argument, NULL, 'q'},
+	{"verbose", no_argument, NULL, 'v'},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
 	{0},
 };
-
-const char *argp_program_version = "tlstrace " TLSTRACE_VERSION;
 
 /* Ends the program over a mistake in the command line. */
 static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const char *format, ...)
@@ -133,47 +165,55 @@ static uint64_t parse_duration(const char *text)
 	return (uint64_t)(seconds * 1e9) + 1;
 }
 
-static error_t parse_option(int key, char *arg, struct argp_state *state)
+/* Prints what was asked for, and ends the program. */
+static void __attribute__((noreturn)) print_and_exit(const char *text)
 {
-	struct options *options = state->input;
+	if (fputs(text, stdout) == EOF || fflush(stdout)) {
+		log_error("stdout: cannot be written: %s", strerror(errno));
+		exit(STATUS_FAILED);
+	}
+	exit(STATUS_DONE);
+}
 
-	switch (key) {
+static void take_option(struct options *options, int option, const char *value)
+{
+	switch (option) {
 	case 'p':
-		add_pids(options, arg);
+		add_pids(options, value);
 		break;
 	case 'b':
 		options->binaries = append(options->binaries, options->binary_count,
 					   sizeof(*options->binaries));
-		options->binaries[options->binary_count++] = arg;
+		options->binaries[options->binary_count++] = value;
 		break;
 	case 'r':
-		options->replay_path = arg;
+		options->replay_path = value;
 		break;
 	case 'f':
-		options->sink = sink__find(arg);
+		options->sink = sink__find(value);
 		if (!options->sink)
-			usage_error("-f %s: unknown format, use text or json", arg);
+			usage_error("-f %s: unknown format, use text or json", value);
 		break;
 	case 'o':
-		options->output_path = arg;
+		options->output_path = value;
 		break;
 	case 'H':
 		options->headers = true;
 		break;
 	case OPT_HEADER:
-		add_header_glob(options, arg);
+		add_header_glob(options, value);
 		break;
 	case OPT_SHOW_SECRETS:
 		options->show_secrets = true;
 		break;
 	case 'w':
-		options->write_path = arg;
+		options->write_path = value;
 		break;
 	case 'n':
-		options->count = parse_count(arg);
+		options->count = parse_count(value);
 		break;
 	case 'd':
-		options->duration_ns = parse_duration(arg);
+		options->duration_ns = parse_duration(value);
 		break;
 	case OPT_CHECK:
 		options->check = true;
@@ -184,27 +224,38 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 'v':
 		options->verbosity = options->verbosity < 0 ? 1 : options->verbosity + 1;
 		break;
-	case ARGP_KEY_ARG:
-		/* The command's own options are not ours. */
-		options->command = &state->argv[state->next - 1];
-		state->next = state->argc;
-		break;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	case OPT_VERSION:
+		print_and_exit("tlstrace " TLSTRACE_VERSION "\n");
+	case OPT_HELP:
+		print_and_exit(help);
 	}
-	return 0;
+}
+
+/* What getopt did not take: its word for the message. */
+static void __attribute__((noreturn)) refuse_option(char **argv, int result)
+{
+	const char letter[] = {'-', (char)optopt, '\0'};
+	/* A letter may be one of several in a word, which getopt has not left then. */
+	const char *option = optopt > 0 && optopt < OPT_HEADER ? letter : argv[optind - 1];
+
+	if (result == ':')
+		usage_error("%s needs a value", option);
+	usage_error("unknown option %s", option);
 }
 
 void options__parse(int argc, char **argv, struct options *ret_options)
 {
-	static const struct argp argp = {argp_options, parse_option, args_doc, doc,
-					 NULL,	       NULL,	     NULL};
 	struct options options = {.sink = &sink_text};
-	int modes;
+	int option, modes;
 
-	argp_err_exit_status = STATUS_USAGE;
-	/* In order: what follows COMMAND belongs to it. */
-	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &options);
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
+		if (option == '?' || option == ':')
+			refuse_option(argv, option);
+		take_option(&options, option, optarg);
+	}
+	if (optind < argc)
+		options.command = &argv[optind];
 	modes = (options.pid_count || options.binary_count) + !!options.command +
 		!!options.replay_path + options.check;
 	if (!modes)

@@ -116,8 +116,9 @@ bool report__failed(const struct report *report)
 void report__totals(const struct report *report, const struct pipeline *pipeline)
 {
 	const struct pipeline_totals *totals = pipeline__totals(pipeline);
+	uint64_t lost = totals->events_lost + pipeline__flow_counts(pipeline)->out_of_memory;
 
 	log_notice("%" PRIu64 " requests, %" PRIu64 " events lost, %" PRIu64
 		   " without a connection",
-		   report->written, totals->events_lost, report->without_connection);
+		   report->written, lost, report->without_connection);
 }

@@ -22,8 +22,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <bpf/libbpf.h>
-
 #include "capture/capture.h"
 #include "capture/command.h"
 #include "capture/recording.h"
@@ -353,18 +351,6 @@ static int trace__command_status(struct trace *trace)
 				    trace->command_wait_status);
 }
 
-/* libbpf's own messages: they explain what an errno does not, to who asks with -vv. */
-static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
-{
-	char message[512];
-
-	vsnprintf(message, sizeof(message), format, args);
-	message[strcspn(message, "\n")] = '\0';
-	if (level != LIBBPF_DEBUG)
-		log_debug("%s", message);
-	return 0;
-}
-
 int trace__run(const struct options *options)
 {
 	struct trace trace = {
@@ -384,7 +370,6 @@ int trace__run(const struct options *options)
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	libbpf_set_print(print_libbpf);
 
 	status = trace__prepare_output(&trace);
 	if (!status)

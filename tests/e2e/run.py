@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """Runs the end-to-end cases: tlstrace against real programs on loopback.
 
 Every case runs in a process of its own, with a directory of its own and a time limit; whatever it

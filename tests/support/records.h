@@ -20,6 +20,8 @@ struct source {
 	uint64_t step_ns; /* between records; a call is entered half of it before it returns */
 	uint64_t position[2];
 	uint64_t lost_bytes[2];
+	uint64_t body_bytes[2]; /* of chunks that were walked over */
+	uint64_t walk_from[2];
 };
 
 /* From the start, 127.0.0.1:8443 to 127.0.0.1:40210, at 1 s, a record each millisecond. */

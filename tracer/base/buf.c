@@ -22,7 +22,7 @@ void buf__free(struct buf *buf)
 	buf__init(buf, buf->max);
 }
 
-static int buf__reserve(struct buf *buf, size_t more)
+int buf__reserve(struct buf *buf, size_t more)
 {
 	size_t capacity = buf->capacity ? buf->capacity : FIRST_CAPACITY_BYTES;
 	size_t need;
@@ -45,13 +45,10 @@ static int buf__reserve(struct buf *buf, size_t more)
 	return 0;
 }
 
-int buf__append(struct buf *buf, struct bytes bytes)
+int buf__append_growing(struct buf *buf, struct bytes bytes)
 {
-	int err;
+	int err = buf__reserve(buf, bytes.size);
 
-	if (!bytes.size)
-		return 0;
-	err = buf__reserve(buf, bytes.size);
 	if (err)
 		return err;
 	memcpy(buf->data + buf->size, bytes.data, bytes.size);

@@ -22,10 +22,29 @@ void buf__init(struct buf *buf, size_t max_bytes);
 void buf__free(struct buf *buf);
 
 /*
- * Appends all of `bytes` or nothing. 0, -ENOSPC when that would pass the maximum, -ENOMEM.
- * `bytes` may not point into the buffer itself.
+ * Makes room for `more` bytes behind its end. 0, -ENOSPC when that would pass the maximum,
+ * -ENOMEM.
  */
-int buf__append(struct buf *buf, struct bytes bytes);
+int buf__reserve(struct buf *buf, size_t more);
+
+/* buf__append where there is no room yet. */
+int buf__append_growing(struct buf *buf, struct bytes bytes);
+
+/*
+ * Appends all of `bytes` or nothing. Errors as buf__reserve. `bytes` may not point into the buffer
+ * itself. Inline, because most of what is appended is a few bytes and fits.
+ */
+static inline int buf__append(struct buf *buf, struct bytes bytes)
+{
+	if (!bytes.size)
+		return 0;
+	/* No memory is larger than PTRDIFF_MAX, gcc wants it said before a memcpy. */
+	if (bytes.size > buf->capacity - buf->size || bytes.size > PTRDIFF_MAX)
+		return buf__append_growing(buf, bytes);
+	memcpy(buf->data + buf->size, bytes.data, bytes.size);
+	buf->size += bytes.size;
+	return 0;
+}
 
 static inline int buf__append_str(struct buf *buf, const char *str)
 {

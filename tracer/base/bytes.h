@@ -59,16 +59,38 @@ static inline bool bytes__equal(struct bytes a, struct bytes b)
 
 static inline uint8_t ascii__lower(uint8_t c)
 {
-	return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+	return (uint8_t)(c | ((uint8_t)(c - 'A') < 26) << 5);
 }
 
 /* Equality of ASCII text, letters compared without case. */
-bool bytes__equal_nocase(struct bytes a, struct bytes b);
+static inline bool bytes__equal_nocase(struct bytes a, struct bytes b)
+{
+	if (a.size != b.size)
+		return false;
+	for (size_t i = 0; i < a.size; i++)
+		if (ascii__lower(a.data[i]) != ascii__lower(b.data[i]))
+			return false;
+	return true;
+}
 
 /* Index of `byte`, or view.size when it does not occur. */
-size_t bytes__find(struct bytes view, uint8_t byte);
+static inline size_t bytes__find(struct bytes view, uint8_t byte)
+{
+	const void *hit = view.size ? memchr(view.data, byte, view.size) : NULL;
+
+	return hit ? (size_t)((const uint8_t *)hit - view.data) : view.size;
+}
 
 /* The view without the spaces and tabs (HTTP's OWS, RFC 9110 5.6.3) at both ends. */
-struct bytes bytes__trim(struct bytes view);
+static inline struct bytes bytes__trim(struct bytes view)
+{
+	while (view.size && (view.data[0] == ' ' || view.data[0] == '\t')) {
+		view.data++;
+		view.size--;
+	}
+	while (view.size && (view.data[view.size - 1] == ' ' || view.data[view.size - 1] == '\t'))
+		view.size--;
+	return view;
+}
 
 #endif

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Writes JSON into a buffer. See json.h. */
 #include "base/json.h"
+#include "base/decimal.h"
 #include "base/utf8.h"
-
-#include <inttypes.h>
-#include <stdio.h>
 
 struct json json__begin(struct buf *out)
 {
@@ -18,133 +16,117 @@ int json__end(const struct json *json)
 
 static void json__raw(struct json *json, const void *data, size_t size)
 {
-	if (!json->err)
-		json->err = buf__append(json->out, bytes__of(data, size));
-}
+	uint8_t *to = json__room(json, size);
 
-/* What stands before a value: a comma where one is due, and the member's name. */
-static void json__before(struct json *json, const char *name)
-{
-	if (json->comma)
-		json__raw(json, ",", 1);
-	json->comma = true;
-	if (!name)
-		return;
-	json__raw(json, "\"", 1);
-	json__raw(json, name, strlen(name));
-	json__raw(json, "\":", 2);
-}
-
-void json__object(struct json *json, const char *name)
-{
-	json__before(json, name);
-	json__raw(json, "{", 1);
-	json->comma = false;
-}
-
-void json__object_end(struct json *json)
-{
-	json__raw(json, "}", 1);
-	json->comma = true;
-}
-
-void json__array(struct json *json, const char *name)
-{
-	json__before(json, name);
-	json__raw(json, "[", 1);
-	json->comma = false;
-}
-
-void json__array_end(struct json *json)
-{
-	json__raw(json, "]", 1);
-	json->comma = true;
+	if (to && size)
+		memcpy(to, data, size);
 }
 
 /* Bytes that go into a string as they are; DEL is escaped for the sake of terminals. */
-static bool json__is_plain(uint8_t c)
+static const bool plain[256] = {
+	[' ' ... '"' - 1] = true,
+	['"' + 1 ... '\\' - 1] = true,
+	['\\' + 1 ... '~'] = true,
+};
+
+/* How many bytes at the start of `text` are plain. */
+static size_t plain_size(struct bytes text)
 {
-	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+	const uint8_t *data = text.data;
+	size_t size = 0;
+
+	for (; text.size - size >= 4; size += 4, data += 4)
+		if (!(plain[data[0]] & plain[data[1]] & plain[data[2]] & plain[data[3]]))
+			break;
+	while (size < text.size && plain[text.data[size]])
+		size++;
+	return size;
 }
 
 static void json__escaped(struct json *json, uint32_t control)
 {
 	static const char letters[] = "btn\0fr"; /* of 0x08 to 0x0d; 0x0b has none */
-	char text[8];
-	int size;
+	static const char digits[] = "0123456789abcdef";
+	char text[6] = {'\\', 'u', '0', '0', digits[control >> 4], digits[control & 0xf]};
+	size_t size = 2;
 
 	if (control == '"' || control == '\\')
-		size = snprintf(text, sizeof(text), "\\%c", (char)control);
+		text[1] = (char)control;
 	else if (control >= 0x08 && control <= 0x0d && control != 0x0b)
-		size = snprintf(text, sizeof(text), "\\%c", letters[control - 0x08]);
+		text[1] = letters[control - 0x08];
 	else
-		size = snprintf(text, sizeof(text), "\\u%04" PRIx32, control);
-	json__raw(json, text, (size_t)size);
+		size = sizeof(text);
+	json__raw(json, text, size);
 }
 
-static void json__quoted(struct json *json, struct bytes value)
+/* Writes the first code point of `text`, which is not plain; its size. */
+static size_t json__unplain(struct json *json, struct bytes text)
 {
-	size_t pos = 0;
+	uint32_t code_point;
+	size_t size = utf8__next(text, &code_point);
 
-	json__raw(json, "\"", 1);
-	while (pos < value.size && !json->err) {
-		size_t start = pos;
-		uint32_t code_point;
-		size_t size;
+	if (code_point == UTF8_INVALID)
+		json__raw(json, "\xef\xbf\xbd", 3); /* U+FFFD */
+	else if (code_point < 0xa0)		    /* C1 controls too: terminals act on them */
+		json__escaped(json, code_point);
+	else
+		json__raw(json, text.data, size);
+	return size;
+}
 
-		while (pos < value.size && json__is_plain(value.data[pos]))
-			pos++;
-		if (pos > start) {
-			json__raw(json, value.data + start, pos - start);
-			continue;
-		}
-		size = utf8__next(bytes__from(value, pos), &code_point);
-		if (code_point == UTF8_INVALID)
-			json__raw(json, "\xef\xbf\xbd", 3); /* U+FFFD */
-		else if (code_point < 0xa0) /* C1 controls too: terminals act on them */
-			json__escaped(json, code_point);
-		else
-			json__raw(json, value.data + pos, size);
-		pos += size;
+void json__quoted(struct json *json, struct bytes value)
+{
+	size_t size = plain_size(value);
+	uint8_t *to;
+
+	if (size == value.size) {
+		to = json__room(json, size + 2);
+		if (!to)
+			return;
+		to[0] = '"';
+		if (size)
+			memcpy(to + 1, value.data, size);
+		to[size + 1] = '"';
+		return;
 	}
-	json__raw(json, "\"", 1);
-}
-
-void json__string(struct json *json, const char *name, struct bytes value)
-{
-	json__before(json, name);
-	json__quoted(json, value);
+	json__byte(json, '"');
+	while (size < value.size && !json->err) {
+		json__raw(json, value.data, size);
+		value = bytes__from(value, size);
+		value = bytes__from(value, json__unplain(json, value));
+		size = plain_size(value);
+	}
+	json__raw(json, value.data, size);
+	json__byte(json, '"');
 }
 
 void json__key(struct json *json, struct bytes name)
 {
 	json__before(json, NULL);
 	json__quoted(json, name);
-	json__raw(json, ":", 1);
+	json__byte(json, ':');
 	json->comma = false;
 }
 
-void json__uint(struct json *json, const char *name, uint64_t value)
+void json__digits(struct json *json, uint64_t value)
 {
-	char text[24];
-	int size = snprintf(text, sizeof(text), "%" PRIu64, value);
+	char text[DECIMAL_MAX_DIGITS], *end = text + sizeof(text);
+	char *start = decimal__write(end, value, 1);
 
-	json__before(json, name);
-	json__raw(json, text, (size_t)size);
+	json__raw(json, start, (size_t)(end - start));
 }
 
-void json__bool(struct json *json, const char *name, bool value)
+void json__thousandths(struct json *json, uint64_t value)
 {
-	json__before(json, name);
-	json__raw(json, value ? "true" : "false", value ? 4 : 5);
+	char text[DECIMAL_MAX_DIGITS + 4], *end = text + sizeof(text);
+	char *start = decimal__write(end, value % 1000, 3);
+
+	*--start = '.';
+	start = decimal__write(start, value / 1000, 1);
+	json__raw(json, start, (size_t)(end - start));
 }
 
-void json__ms(struct json *json, const char *name, uint64_t value_ns)
+void json__literal(struct json *json, struct bytes literal)
 {
-	uint64_t us = value_ns / 1000;
-	char text[32];
-	int size = snprintf(text, sizeof(text), "%" PRIu64 ".%03" PRIu64, us / 1000, us % 1000);
-
-	json__before(json, name);
-	json__raw(json, text, (size_t)size);
+	json__raw(json, literal.data, literal.size);
 }

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -30,6 +31,7 @@ struct file_key {
 
 struct file {
 	struct file_key key;
+	bool has_tls;
 	UT_hash_handle hh;
 };
 
@@ -60,21 +62,23 @@ static uint64_t now_ns(void)
 
 /* ---- files ---- */
 
-/* Notes the file; false when it was known. Without memory it is looked at again next time. */
-static bool capture__is_new_file(struct capture *capture, dev_t device, ino_t inode)
+/* The file, noted when it is new. NULL without memory: it is looked at again next time. */
+static struct file *capture__file(struct capture *capture, const struct mapped_file *mapped,
+				  bool *ret_new)
 {
-	struct file_key key = {.device = device, .inode = inode};
+	struct file_key key = {.device = mapped->device, .inode = mapped->inode};
 	struct file *file;
 
 	HASH_FIND(hh, capture->files, &key, sizeof(key), file);
+	*ret_new = !file;
 	if (file)
-		return false;
+		return file;
 	file = calloc(1, sizeof(*file));
 	if (file) {
 		file->key = key;
 		HASH_ADD(hh, capture->files, key, sizeof(file->key), file);
 	}
-	return true;
+	return file;
 }
 
 static bool is_loader_name(const char *path)
@@ -85,54 +89,61 @@ static bool is_loader_name(const char *path)
 	return !strncmp(name, "ld", 2) || !strncmp(name, "libc.musl", 9);
 }
 
-/* Puts probes into a file, once: its TLS functions, the hook of a dynamic loader. */
-static void capture__attach_file(struct capture *capture, const struct mapped_file *mapped)
+/* Puts probes on the file's TLS functions. Whether it has any. */
+static bool capture__attach_tls(struct capture *capture, const struct mapped_file *mapped,
+				struct elf_file *elf)
 {
-	struct elf_file *elf;
 	struct tls_code code;
 	unsigned int sites;
+	int err = elf_file__tls_code(elf, &code);
+
+	if (err == -ENOENT)
+		return false;
+	if (err) {
+		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
+		return false;
+	}
+	err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites);
+	if (err) {
+		log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,
+			    strerror(-err));
+		return false;
+	}
+	capture->tls_files++;
+	log_verbose("%s: %s, %u probes", mapped->path,
+		    code.library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl", sites);
+	return true;
+}
+
+/* Puts a probe on the hook for debuggers, if the file is a dynamic loader. */
+static void capture__attach_loader(struct capture *capture, const struct mapped_file *mapped,
+				   struct elf_file *elf)
+{
 	uint64_t offset;
 	int err;
 
-	if (!capture__is_new_file(capture, mapped->device, mapped->inode))
+	if (!is_loader_name(mapped->path) || elf_file__function(elf, "_dl_debug_state", &offset))
 		return;
-	err = elf_file__open(mapped->fd, &elf);
+	err = probe_set__attach_loader(capture->probes, mapped->link, offset);
 	if (err)
-		return; /* what is mapped to execute need not be ELF (a JIT's cache, Wine) */
-	err = elf_file__tls_code(elf, &code);
-	if (!err) {
-		err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites);
-		if (err) {
-			log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,
-				    strerror(-err));
-		} else {
-			capture->tls_files++;
-			log_verbose("%s: %s, %u probes", mapped->path,
-				    code.library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl",
-				    sites);
-		}
-	} else if (err != -ENOENT) {
-		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
-	}
-	if (is_loader_name(mapped->path) && !elf_file__function(elf, "_dl_debug_state", &offset)) {
-		err = probe_set__attach_loader(capture->probes, mapped->link, offset);
-		if (err)
-			log_warning("%s: cannot see what it loads: %s", mapped->path,
-				    strerror(-err));
-	}
+		log_warning("%s: cannot see what it loads: %s", mapped->path, strerror(-err));
+}
+
+/* Puts probes into a file, once. Whether it has TLS code; *ret_new: it had not been looked at. */
+static bool capture__attach_file(struct capture *capture, const struct mapped_file *mapped,
+				 bool *ret_new)
+{
+	struct file *file = capture__file(capture, mapped, ret_new);
+	struct elf_file *elf;
+
+	if (!file || !*ret_new)
+		return file && file->has_tls;
+	if (elf_file__open(mapped->fd, &elf))
+		return false; /* what is mapped to execute need not be ELF (a JIT's cache, Wine) */
+	file->has_tls = capture__attach_tls(capture, mapped, elf);
+	capture__attach_loader(capture, mapped, elf);
 	elf_file__close(elf);
-}
-
-static int attach_mapped(void *context, const struct mapped_file *mapped)
-{
-	capture__attach_file(context, mapped);
-	return 0;
-}
-
-/* Puts probes into all that the process has mapped. -ESRCH when it is gone. */
-static int capture__scan(struct capture *capture, pid_t pid)
-{
-	return process__each_mapped_file(pid, attach_mapped, capture);
+	return file->has_tls;
 }
 
 /* Attaches to a file by a path of our own. 0 or -errno. */
@@ -141,6 +152,7 @@ static int capture__attach_path(struct capture *capture, const char *path)
 	struct mapped_file mapped = {.path = path};
 	char link[64];
 	struct stat st;
+	bool new;
 
 	mapped.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (mapped.fd < 0)
@@ -150,10 +162,64 @@ static int capture__attach_path(struct capture *capture, const char *path)
 		mapped.device = st.st_dev;
 		mapped.inode = st.st_ino;
 		mapped.link = link;
-		capture__attach_file(capture, &mapped);
+		capture__attach_file(capture, &mapped, &new);
 	}
 	close(mapped.fd);
 	return 0;
+}
+
+/*
+ * Attaches to the TLS libraries that are beside the C library `libc`, a path below `root`: a
+ * process loads one with dlopen and uses it within the time that it takes to attach.
+ */
+static void capture__attach_beside(struct capture *capture, const char *root, const char *libc)
+{
+	const char *slash = strrchr(libc, '/');
+	char pattern[PATH_MAX];
+	glob_t found;
+	int size;
+
+	if (!slash || strncmp(slash, "/libc.so.", 9))
+		return;
+	size = snprintf(pattern, sizeof(pattern), "%s%.*s/libssl.so.*", root, (int)(slash - libc),
+			libc);
+	if (size < 0 || (size_t)size >= sizeof(pattern) || glob(pattern, GLOB_NOSORT, NULL, &found))
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		capture__attach_path(capture, found.gl_pathv[i]);
+	globfree(&found);
+}
+
+struct scan {
+	struct capture *capture;
+	char root[64]; /* of the process's files */
+	bool has_tls;
+};
+
+static int attach_mapped(void *context, const struct mapped_file *mapped)
+{
+	struct scan *scan = context;
+	bool new;
+
+	if (capture__attach_file(scan->capture, mapped, &new))
+		scan->has_tls = true;
+	if (new)
+		capture__attach_beside(scan->capture, scan->root, mapped->path);
+	return 0;
+}
+
+/*
+ * Puts probes into all that the process has mapped. 1 when it has TLS code, 0 when not, -ESRCH when
+ * it is gone, or another -errno.
+ */
+static int capture__scan(struct capture *capture, pid_t pid)
+{
+	struct scan scan = {.capture = capture};
+	int err;
+
+	snprintf(scan.root, sizeof(scan.root), "/proc/%d/root", pid);
+	err = process__each_mapped_file(pid, attach_mapped, &scan);
+	return err ? err : scan.has_tls;
 }
 
 /* ---- processes ---- */
@@ -248,14 +314,17 @@ static pid_t thread_group_of(pid_t tid)
 	return (pid_t)group;
 }
 
-/* Begins to trace a running process. 0 or -errno; -ESRCH when it is gone. */
+/*
+ * Begins to trace a running process. 1 when it has TLS code (or was traced before), 0 when not;
+ * -ESRCH when it is gone, or another -errno.
+ */
 static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
 {
 	char path[PATH_MAX];
 	int err;
 
 	if (capture__process(capture, (uint32_t)pid))
-		return 0;
+		return 1;
 	if (!read_executable((uint32_t)pid, path))
 		return -ESRCH;
 	err = probe_set__trace(capture->probes, pid, flags);
@@ -280,7 +349,6 @@ static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
 
 static int capture__trace_pid(struct capture *capture, pid_t pid)
 {
-	size_t files = capture->tls_files;
 	pid_t group = thread_group_of(pid);
 	char path[PATH_MAX];
 	int err;
@@ -299,12 +367,12 @@ static int capture__trace_pid(struct capture *capture, pid_t pid)
 		return 1;
 	}
 	err = capture__trace(capture, group, TRACED_FOLLOW);
-	if (err) {
+	if (err < 0) {
 		log_error("cannot trace process %d: %s", pid,
 			  err == -ESRCH ? "it is gone" : strerror(-err));
 		return err == -EPERM || err == -EACCES ? 3 : 1;
 	}
-	if (capture->tls_files == files && !capture->tls_files)
+	if (!err)
 		log_warning("process %d (%s) has no TLS library yet, waiting for it to load one",
 			    pid, path);
 	return 0;
@@ -385,6 +453,7 @@ static int capture__trace_file(struct capture *capture, const char *path, int fd
 static void attach_library(void *context, const char *path)
 {
 	capture__attach_path(context, path);
+	capture__attach_beside(context, "", path);
 }
 
 static int capture__trace_binary(struct capture *capture, const char *path)

@@ -10,6 +10,7 @@
 #include <bpf/libbpf.h>
 
 #include "capture/uprobe.h"
+#include "log.h"
 #include "probes.skel.h"
 
 /* A consumer that waits for its timer is woken when the ring is filled to one part in this. */
@@ -61,12 +62,25 @@ static int probe_set__attach_tracepoints(struct probe_set *set, const char **ste
 	return 0;
 }
 
+/* libbpf's own messages: they explain what an errno does not, to who asks with -vv. */
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+	char message[512];
+
+	vsnprintf(message, sizeof(message), format, args);
+	message[strcspn(message, "\n")] = '\0';
+	if (level != LIBBPF_DEBUG)
+		log_debug("%s", message);
+	return 0;
+}
+
 int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
 		   const char **ret_step)
 {
 	struct probe_set *set = calloc(1, sizeof(*set));
 	int err;
 
+	libbpf_set_print(print_libbpf);
 	*ret_step = "allocate memory";
 	if (!set)
 		return -ENOMEM;
@@ -300,6 +314,7 @@ void probe_set__direct(struct probe_set *set, const struct directive *directive)
 		.generation = directive->connection.generation,
 		.skip_until = directive->skip_until,
 		.watch = directive->watch,
+		.walk_from = directive->walk_from,
 		.position = directive->position,
 	};
 

@@ -108,7 +108,7 @@ struct exchange {
 	struct message response;
 	uint8_t version; /* 10, 11, 20 */
 	struct buf method;
-	struct buf scheme; /* empty: https */
+	struct buf scheme;    /* empty: https */
 	struct buf authority; /* from an absolute target or Host or :authority; empty: not known */
 	struct buf path;
 	struct buf query; /* without its `?` */

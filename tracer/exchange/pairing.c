@@ -11,10 +11,15 @@
 /* No method or scheme in use is nearly as long. */
 #define WORD_MAX_BYTES 64
 
+#define POOL_MAX_EXCHANGES 8
+/* What a spare exchange may hold; most have a few hundred bytes of text. */
+#define POOL_MAX_BYTES (16 * 1024)
+
 struct pairing {
 	struct connection *connection;
 	exchange_done_fn *done;
 	void *context;
+	struct exchange_pool *pool; /* NULL: none */
 	struct exchange *oldest;
 	struct exchange **tail; /* where the next one is linked in */
 	size_t count;
@@ -78,6 +83,102 @@ static void exchange__free(struct exchange *exchange)
 	free(exchange);
 }
 
+static size_t headers__capacity(const struct headers *headers)
+{
+	return headers->text.capacity + headers->capacity * sizeof(*headers->fields);
+}
+
+static size_t exchange__capacity(const struct exchange *exchange)
+{
+	return headers__capacity(&exchange->request.headers) +
+	       headers__capacity(&exchange->request.trailers) +
+	       headers__capacity(&exchange->response.headers) +
+	       headers__capacity(&exchange->response.trailers) + exchange->method.capacity +
+	       exchange->scheme.capacity + exchange->authority.capacity + exchange->path.capacity +
+	       exchange->query.capacity;
+}
+
+static struct headers headers__emptied(struct headers headers)
+{
+	buf__clear(&headers.text);
+	headers.count = 0;
+	headers.truncated = false;
+	return headers;
+}
+
+static struct message message__emptied(const struct message *message)
+{
+	return (struct message){
+		.headers = headers__emptied(message->headers),
+		.trailers = headers__emptied(message->trailers),
+	};
+}
+
+/* As exchange__new makes it, but with the memory of its buffers. */
+static void exchange__renew(struct exchange *exchange, struct connection *connection, uint64_t id)
+{
+	*exchange = (struct exchange){
+		.id = id,
+		.connection = connection,
+		.request = message__emptied(&exchange->request),
+		.response = message__emptied(&exchange->response),
+		.method = exchange->method,
+		.scheme = exchange->scheme,
+		.authority = exchange->authority,
+		.path = exchange->path,
+		.query = exchange->query,
+	};
+	buf__clear(&exchange->method);
+	buf__clear(&exchange->scheme);
+	buf__clear(&exchange->authority);
+	buf__clear(&exchange->path);
+	buf__clear(&exchange->query);
+}
+
+static int pairing__take(struct pairing *pairing, uint64_t id, struct exchange **ret_exchange)
+{
+	struct exchange_pool *pool = pairing->pool;
+	struct exchange *exchange = pool ? pool->spare : NULL;
+
+	if (!exchange)
+		return exchange__new(pairing->connection, id, ret_exchange);
+	pool->spare = exchange->next;
+	pool->count--;
+	exchange__renew(exchange, pairing->connection, id);
+	*ret_exchange = exchange;
+	return 0;
+}
+
+static void pairing__give_back(struct pairing *pairing, struct exchange *exchange)
+{
+	struct exchange_pool *pool = pairing->pool;
+
+	if (!pool || pool->count >= POOL_MAX_EXCHANGES ||
+	    exchange__capacity(exchange) > POOL_MAX_BYTES) {
+		exchange__free(exchange);
+		return;
+	}
+	exchange->next = pool->spare;
+	pool->spare = exchange;
+	pool->count++;
+}
+
+void exchange_pool__free(struct exchange_pool *pool)
+{
+	struct exchange *next;
+
+	for (struct exchange *exchange = pool->spare; exchange; exchange = next) {
+		next = exchange->next;
+		exchange__free(exchange);
+	}
+	*pool = (struct exchange_pool){0};
+}
+
+void pairing__set_pool(struct pairing *pairing, struct exchange_pool *pool)
+{
+	pairing->pool = pool;
+}
+
 void pairing__free(struct pairing *pairing)
 {
 	struct exchange *next;
@@ -103,7 +204,7 @@ int pairing__open(struct pairing *pairing, uint64_t id, struct exchange **ret_ex
 
 	if (pairing__find(pairing, id))
 		return -EEXIST;
-	err = exchange__new(pairing->connection, id, &exchange);
+	err = pairing__take(pairing, id, &exchange);
 	if (err)
 		return err;
 	if (pairing->count == PAIRING_MAX_OPEN)
@@ -142,7 +243,7 @@ static void pairing__hand_on(struct pairing *pairing, struct exchange *exchange)
 	exchange->next = NULL;
 	pairing->count--;
 	pairing->done(pairing->context, exchange);
-	exchange__free(exchange);
+	pairing__give_back(pairing, exchange);
 }
 
 bool pairing__settle(struct pairing *pairing, struct exchange *exchange)

@@ -29,6 +29,21 @@ int pairing__new(struct connection *connection, exchange_done_fn *done, void *co
 void pairing__free(struct pairing *pairing);
 
 /*
+ * Exchanges that ended, kept for the next ones of all connections that share it: a few, and none
+ * that holds much memory. All zero is an empty one.
+ */
+struct exchange_pool {
+	struct exchange *spare;
+	size_t count;
+};
+
+/* Gives its memory back; it is empty and usable afterwards. */
+void exchange_pool__free(struct exchange_pool *pool);
+
+/* From now on exchanges come from `pool` and go there. It must outlive the pairing. */
+void pairing__set_pool(struct pairing *pairing, struct exchange_pool *pool);
+
+/*
  * Begins an exchange. It is open until both messages have ended. 0, -EEXIST when `id` is open,
  * -ENOMEM. *ret_exchange belongs to the pairing.
  */

@@ -32,8 +32,9 @@ static const struct parser_ops *const parsers[] = {&http1_ops};
 struct stream {
 	uint64_t position; /* up to which events covered it */
 	uint64_t lost_bytes;
+	uint64_t body_bytes; /* chunk payload that the probes left out */
+	uint64_t walk_from;  /* the walk that the probes were told is right */
 	uint64_t skip_until; /* what the probes were told */
-	uint64_t call_ns;    /* entry of the TLS call that the last event was of */
 	uint64_t missed[2];  /* by enum gap_kind: bytes that passed unseen while undecided */
 	struct passage head_when;
 	uint8_t head_size;
@@ -82,6 +83,7 @@ struct flow {
 	struct conn *conns;
 	struct process *processes;
 	struct conn *quiet; /* the one with the oldest event first */
+	struct exchange_pool pool;
 	struct flow_counts counts;
 };
 
@@ -110,6 +112,8 @@ static struct process *flow__process(struct flow *flow, uint32_t pid)
 	HASH_FIND(hh, flow->processes, &pid, sizeof(pid), process);
 	if (process)
 		return process;
+	if (HASH_COUNT(flow->processes) >= FLOW_MAX_PROCESSES)
+		return NULL;
 	process = calloc(1, sizeof(*process));
 	if (!process)
 		return NULL;
@@ -225,6 +229,7 @@ static void flow__direct(struct flow *flow, struct conn *conn, enum wire_directi
 		.connection = conn->info.id,
 		.direction = direction,
 		.skip_until = skip_until,
+		.walk_from = conn->streams[direction].walk_from,
 		.position = conn->streams[direction].position,
 		.watch = watch,
 	};
@@ -244,8 +249,23 @@ static void flow__leave_alone(struct flow *flow, struct conn *conn)
 	flow__direct(flow, conn, WIRE_WRITE, UINT64_MAX, false);
 }
 
-/* Tells the probes what the parser can do without, where that has become worth telling. */
-static void flow__advise(struct flow *flow, struct conn *conn, enum wire_direction direction)
+/* Whether the probes' walk over chunks is that of the body under way, and worth confirming. */
+static bool conn__can_confirm(const struct conn *conn, enum wire_direction direction,
+			      uint64_t walk_from)
+{
+	const struct stream *stream = &conn->streams[direction];
+
+	return walk_from && walk_from != stream->walk_from &&
+	       stream->position - walk_from >= SKIP_WORTH_BYTES &&
+	       stream->position - walk_from == conn->ops->chunks_since(conn->parser, direction);
+}
+
+/*
+ * Tells the probes what the parser can do without, where that has become worth telling. They have
+ * begun a walk over chunks at `walk_from`.
+ */
+static void flow__advise(struct flow *flow, struct conn *conn, enum wire_direction direction,
+			 uint64_t walk_from)
 {
 	struct stream *stream = &conn->streams[direction];
 	uint64_t skippable = conn->ops->skippable(conn->parser, direction);
@@ -258,6 +278,9 @@ static void flow__advise(struct flow *flow, struct conn *conn, enum wire_directi
 	} else if (skippable >= SKIP_WORTH_BYTES &&
 		   stream->position + skippable > stream->skip_until) {
 		flow__direct(flow, conn, direction, stream->position + skippable, false);
+	} else if (conn__can_confirm(conn, direction, walk_from)) {
+		stream->walk_from = walk_from;
+		flow__direct(flow, conn, direction, stream->skip_until, false);
 	}
 }
 
@@ -272,6 +295,7 @@ static int conn__open(struct flow *flow, struct conn *conn, const struct parser_
 		flow->counts.out_of_memory++;
 		return err;
 	}
+	pairing__set_pool(conn->pairing, &flow->pool);
 	conn->ops = ops;
 	conn->speaks = SPEAKS_PROTOCOL;
 	return 0;
@@ -310,10 +334,10 @@ static bool stream__is_whole(const struct stream *stream)
 	return !stream->missed[GAP_LOST] && !stream->missed[GAP_SKIPPED];
 }
 
-/* Tells a new parser, which takes its streams for whole, what was missed of them before. */
+/* Tells a new parser what was missed before. */
 static void conn__tell_missed(struct conn *conn, const struct passage *when)
 {
-	for (int d = 0; d < 2 && conn->info.from_start; d++)
+	for (int d = 0; d < 2; d++)
 		for (int kind = 0; kind < 2; kind++)
 			if (conn->streams[d].missed[kind])
 				conn->ops->gap(conn->parser, d, conn->streams[d].missed[kind], kind,
@@ -354,8 +378,14 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 			flow__direct(flow, conn, direction, stream->skip_until, true);
 		return;
 	}
-	if (conn__open(flow, conn, ops))
+	if (conn__open(flow, conn, ops)) {
+		for (int d = 0; d < 2; d++) {
+			conn->streams[d].missed[GAP_LOST] += conn->streams[d].head_size;
+			conn->streams[d].head_size = 0;
+		}
+		stream->missed[GAP_LOST] += bytes.size;
 		return;
+	}
 	conn__tell_missed(conn, when);
 	/* What waited of the other direction came first. */
 	for (int i = 0; i < 2; i++) {
@@ -384,18 +414,43 @@ static void conn__gap(struct conn *conn, enum wire_direction direction, uint64_t
 
 /*
  * Steps over `size` bytes that are not here; `*lost` of the bytes up to here were lost and are
- * not accounted for yet. What the probes left out comes first: they leave out up to a position
- * and want all that follows.
+ * not accounted for yet, and `body_bytes` is the stream's payload in walks so far. What the probes
+ * left out comes first: they leave out up to a position and want all that follows.
  */
 static void conn__step(struct conn *conn, enum wire_direction direction, uint64_t size,
-		       uint64_t *lost, const struct passage *when)
+		       uint64_t *lost, uint64_t body_bytes, const struct passage *when)
 {
+	struct stream *stream = &conn->streams[direction];
 	uint64_t lost_here = *lost < size ? *lost : size;
+	uint64_t left_out = size - lost_here, walked = body_bytes - stream->body_bytes;
 
 	*lost -= lost_here;
-	conn__gap(conn, direction, size - lost_here, GAP_SKIPPED, when);
+	if (conn->ops && walked && walked <= left_out)
+		conn->ops->walked(conn->parser, direction, left_out, walked, when);
+	else
+		conn__gap(conn, direction, left_out, GAP_SKIPPED, when);
+	stream->body_bytes = body_bytes;
 	conn__gap(conn, direction, lost_here, GAP_LOST, when);
-	conn->streams[direction].position += size;
+	stream->position += size;
+}
+
+/*
+ * Tells of a loss in the other direction now, before what came after it, and not with that
+ * direction's next record: who answers whom depends on it. Where bytes were left out as well, the
+ * next record alone can tell them apart.
+ */
+static void conn__step_other(struct conn *conn, const struct event *event,
+			     const struct passage *when)
+{
+	enum wire_direction other = 1 - event->data.direction;
+	struct stream *stream = &conn->streams[other];
+	uint64_t lost = event->data.other_lost_bytes - stream->lost_bytes;
+
+	if (event->data.other_position <= stream->position ||
+	    event->data.other_position - stream->position != lost)
+		return;
+	stream->lost_bytes = event->data.other_lost_bytes;
+	conn__step(conn, other, lost, &lost, stream->body_bytes, when);
 }
 
 static void flow__data(struct flow *flow, const struct event *event)
@@ -405,7 +460,6 @@ static void flow__data(struct flow *flow, const struct event *event)
 	struct bytes bytes = event->data.bytes;
 	struct passage when = {.first_ns = event->data.start_ns, .last_ns = event->time_ns};
 	struct stream *stream;
-	bool call_start;
 	uint64_t lost;
 
 	if (!conn) {
@@ -419,19 +473,20 @@ static void flow__data(struct flow *flow, const struct event *event)
 	if (direction == WIRE_READ)
 		when.first_ns = when.last_ns;
 	flow->counts.bytes_captured += bytes.size;
+	conn__step_other(conn, event, &when);
 	lost = event->data.lost_bytes - stream->lost_bytes;
 	stream->lost_bytes = event->data.lost_bytes;
-	conn__step(conn, direction, event->data.position - stream->position, &lost, &when);
-	call_start = event->data.start_ns != stream->call_ns;
-	stream->call_ns = event->data.start_ns;
+	conn__step(conn, direction, event->data.position - stream->position, &lost,
+		   event->data.body_bytes, &when);
 	stream->position += bytes.size;
 	if (conn->speaks == SPEAKS_PROTOCOL)
-		conn__data(flow, conn, direction, bytes, call_start, &when);
+		conn__data(flow, conn, direction, bytes, event->data.call_start, &when);
 	else if (conn->speaks == SPEAKS_UNDECIDED && bytes.size)
-		flow__undecided(flow, conn, direction, bytes, call_start, &when);
-	conn__step(conn, direction, event->data.moved - bytes.size, &lost, &when);
+		flow__undecided(flow, conn, direction, bytes, event->data.call_start, &when);
+	conn__step(conn, direction, event->data.moved - bytes.size, &lost, event->data.body_bytes,
+		   &when);
 	if (conn->speaks == SPEAKS_PROTOCOL)
-		flow__advise(flow, conn, direction);
+		flow__advise(flow, conn, direction, event->data.walk_from);
 }
 
 static void flow__close(struct flow *flow, const struct event *event)
@@ -449,7 +504,8 @@ static void flow__close(struct flow *flow, const struct event *event)
 		    event->close.lost_bytes[d] < stream->lost_bytes)
 			continue;
 		stream->lost_bytes = event->close.lost_bytes[d];
-		conn__step(conn, d, event->close.position[d] - stream->position, &lost, &when);
+		conn__step(conn, d, event->close.position[d] - stream->position, &lost,
+			   event->close.body_bytes[d], &when);
 	}
 	switch (event->close.reason) {
 	case WIRE_CLOSE_FREE:
@@ -540,6 +596,7 @@ void flow__free(struct flow *flow)
 		return;
 	while (flow->quiet)
 		flow__remove(flow, flow->quiet);
+	exchange_pool__free(&flow->pool);
 	HASH_ITER(hh, flow->processes, process, next)
 	{
 		HASH_DELETE(hh, flow->processes, process);

@@ -13,15 +13,20 @@
 /* Connections held at once; the one that was quiet longest is given up beyond. */
 #define FLOW_MAX_CONNECTIONS 65536
 
+/* Processes known at once; what further ones do is left out and counted. */
+#define FLOW_MAX_PROCESSES 65536
+
 /*
  * What the probes may leave out of a stream from now on: all bytes before `skip_until`
- * (UINT64_MAX: all), and where `watch` is set, every call that does not begin as a message would.
+ * (UINT64_MAX: all); the chunks of the body whose first one began at `walk_from` (0: none); and
+ * where `watch` is set, every call that does not begin as a message would.
  */
 struct directive {
 	uint32_t pid;
 	struct wire_connection connection;
 	enum wire_direction direction;
 	uint64_t skip_until;
+	uint64_t walk_from;
 	uint64_t position; /* up to which the stream had been seen */
 	bool watch;
 };

@@ -3,6 +3,7 @@
 #include "intake/intake.h"
 
 #include <errno.h>
+#include <limits.h>
 
 /* Copied, because a record in a recording need not be aligned. False when it is not all there. */
 static bool read_struct(struct bytes record, void *ret, size_t size)
@@ -45,6 +46,11 @@ static int data_event(struct bytes record, struct event *event)
 	event->data.start_ns = data.start_ns < event->time_ns ? data.start_ns : event->time_ns;
 	event->data.position = data.position;
 	event->data.lost_bytes = data.lost_bytes;
+	event->data.body_bytes = data.body_bytes;
+	event->data.walk_from = data.walk_from;
+	event->data.other_position = data.other_position;
+	event->data.other_lost_bytes = data.other_lost_bytes;
+	event->data.call_start = data.flags & WIRE_CALL_START;
 	event->data.moved = data.moved;
 	event->data.bytes = bytes__from(record, sizeof(data));
 	return 0;
@@ -66,6 +72,7 @@ static int close_event(struct bytes record, struct event *event)
 	for (int i = 0; i < 2; i++) {
 		event->close.position[i] = close.position[i];
 		event->close.lost_bytes[i] = close.lost_bytes[i];
+		event->close.body_bytes[i] = close.body_bytes[i];
 	}
 	return 0;
 }
@@ -104,6 +111,8 @@ int intake__event(struct bytes record, struct event *ret_event)
 		err = close_event(record, &event);
 		break;
 	case WIRE_PROCESS:
+		if (record.size > sizeof(struct wire_process) + PATH_MAX)
+			return -EINVAL;
 		event.type = EVENT_PROCESS;
 		event.process.path = bytes__from(record, sizeof(struct wire_process));
 		break;

@@ -34,6 +34,11 @@ struct event {
 			uint64_t start_ns; /* not after time_ns */
 			uint64_t position; /* position + moved does not overflow */
 			uint64_t lost_bytes;
+			uint64_t body_bytes;
+			uint64_t walk_from;
+			uint64_t other_position;
+			uint64_t other_lost_bytes;
+			bool call_start;
 			uint32_t moved; /* not below bytes.size */
 			struct bytes bytes;
 		} data;
@@ -41,6 +46,7 @@ struct event {
 			enum wire_close_reason reason;
 			uint64_t position[2];
 			uint64_t lost_bytes[2];
+			uint64_t body_bytes[2];
 		} close;
 		struct {
 			struct bytes path;

@@ -265,6 +265,114 @@ static bool is_secret_parameter(struct bytes name)
 	return false;
 }
 
+/* How a header field's value is read. */
+enum field_kind {
+	FIELD_TEXT, /* a URL may stand in it */
+	FIELD_URL,
+	FIELD_HOST,
+	FIELD_CREDENTIALS,
+	FIELD_COOKIES,
+	FIELD_SET_COOKIE,
+	FIELD_SECRET,
+};
+
+static enum field_kind field_kind(struct bytes name)
+{
+	if (contains(name, "authorization"))
+		return FIELD_CREDENTIALS;
+	if (contains(name, "set-cookie"))
+		return FIELD_SET_COOKIE;
+	if (ends_with(name, "cookie") || ends_with(name, "cookie2"))
+		return FIELD_COOKIES;
+	if (has_secret_part(name) || equals_any(name, secret_headers, COUNT(secret_headers)))
+		return FIELD_SECRET;
+	if (ends_with(name, "host") || ends_with(name, ":authority"))
+		return FIELD_HOST;
+	for (size_t i = 0; i < COUNT(url_headers); i++)
+		if (ends_with(name, url_headers[i]))
+			return FIELD_URL;
+	return FIELD_TEXT;
+}
+
+enum parameter_kind {
+	PARAMETER_OPEN,
+	PARAMETER_QUERY_SECRET, /* only in queries */
+	PARAMETER_SECRET,
+};
+
+static enum parameter_kind parameter_kind(struct bytes name)
+{
+	if (has_secret_part(name))
+		return PARAMETER_SECRET;
+	return is_secret_parameter(name) ? PARAMETER_QUERY_SECRET : PARAMETER_OPEN;
+}
+
+/* Names that differ do so at one of their ends, mostly; those that do not take turns. */
+static struct known_name *secrets__known(struct secrets *s, struct bytes name, enum name_use use)
+{
+	uint64_t first = name.data[0], last = name.data[name.size - 1];
+
+	if (name.size >= sizeof(first)) {
+		memcpy(&first, name.data, sizeof(first));
+		memcpy(&last, name.data + name.size - sizeof(last), sizeof(last));
+	}
+	first = (first ^ (last << 7 | last >> 57) ^ name.size ^ use) * 0x9e3779b97f4a7c15;
+	return &s->known[(first >> 32) % SECRETS_KNOWN_NAMES];
+}
+
+/* The kind of a name as it is on the wire: an enum field_kind or parameter_kind. */
+static unsigned int secrets__kind(struct secrets *s, struct bytes name, enum name_use use)
+{
+	bool keeps = name.size && name.size <= sizeof(s->known->text);
+	struct known_name *known = keeps ? secrets__known(s, name, use) : NULL;
+	struct bytes compared;
+	unsigned int kind;
+
+	if (keeps && known->use == use && bytes__equal(bytes__of(known->text, known->size), name))
+		return known->kind;
+	compared = secrets__name(s, name);
+	kind = use == NAME_OF_FIELD ? field_kind(compared) : parameter_kind(compared);
+	if (keeps && !s->err) {
+		known->use = (uint8_t)use;
+		known->kind = (uint8_t)kind;
+		known->size = (uint8_t)name.size;
+		memcpy(known->text, name.data, name.size);
+	}
+	return kind;
+}
+
+/* What the bytes of a URL mean; a mask. */
+enum mark {
+	MARK_AND = 0x1,
+	MARK_SEMICOLON = 0x2,
+	MARK_QUESTION = 0x4,
+	MARK_HASH = 0x8,
+	MARK_EQUALS = 0x10,
+	MARK_SLASH = 0x20,
+	MARK_BACKSLASH = 0x40,
+	MARK_COLON = 0x80,
+	MARK_AROUND = 0x100, /* ends a URL that stands in a text */
+};
+
+static const uint16_t marks[256] = {
+	['&'] = MARK_AND,	['?'] = MARK_QUESTION, ['='] = MARK_EQUALS, ['/'] = MARK_SLASH,
+	[';'] = MARK_SEMICOLON, ['#'] = MARK_HASH,     [':'] = MARK_COLON,  ['\\'] = MARK_BACKSLASH,
+	[' '] = MARK_AROUND,	['\t'] = MARK_AROUND,  ['"'] = MARK_AROUND, ['<'] = MARK_AROUND,
+	['>'] = MARK_AROUND,
+};
+
+/* A parameter's name or value ends at one of these, in a query and in a path. */
+#define MARKS_QUERY_NAME  (MARK_EQUALS | MARK_AND | MARK_SEMICOLON | MARK_QUESTION | MARK_HASH)
+#define MARKS_PATH_NAME	  (MARKS_QUERY_NAME | MARK_SLASH)
+#define MARKS_QUERY_VALUE (MARK_AND | MARK_SEMICOLON | MARK_HASH)
+#define MARKS_PATH_VALUE  (MARKS_QUERY_VALUE | MARK_QUESTION | MARK_SLASH)
+/* What can change anything, in a URL and outside of it. */
+#define MARKS_ANY  0xffff
+#define MARKS_TEXT (MARK_QUESTION | MARK_HASH | MARK_SLASH | MARK_BACKSLASH | MARK_COLON)
+/* What ends a segment of a path, and an authority. */
+#define MARKS_SEGMENT	(MARKS_PATH_VALUE | MARK_BACKSLASH)
+#define MARKS_AUTHORITY (MARK_SLASH | MARK_QUESTION | MARK_HASH | MARK_BACKSLASH)
+
 /* Which names make a parameter secret, where one may begin. */
 enum names {
 	NAMES_NONE, /* no parameter begins here */
@@ -292,21 +400,24 @@ struct scan {
 
 static void scan__run(struct scan *scan);
 
-static bool scan__ends_url(const struct scan *scan, uint8_t c)
+/* The first byte that means one of `stops` at or after `from`, or the end of the URL. */
+static size_t scan__span(const struct scan *scan, size_t from, unsigned int stops)
 {
-	return !scan->whole && (is_blank(c) || c == '"' || c == '<' || c == '>');
+	if (!scan->whole)
+		stops |= MARK_AROUND;
+	while (from < scan->text.size && !(marks[scan->text.data[from]] & stops))
+		from++;
+	return from;
 }
 
-/* The first of `stops` at or after `from`, or the end of the URL. */
-static size_t scan__span(const struct scan *scan, size_t from, const char *stops)
+/* The next byte from `pos` on that can change anything, or the end of the text. */
+static size_t find_mark(struct bytes text, size_t pos, enum context context)
 {
-	for (; from < scan->text.size; from++) {
-		uint8_t c = scan->text.data[from];
+	unsigned int stops = context == CONTEXT_TEXT ? MARKS_TEXT : MARKS_ANY;
 
-		if ((c && strchr(stops, c)) || scan__ends_url(scan, c))
-			break;
-	}
-	return from;
+	while (pos < text.size && !(marks[text.data[pos]] & stops))
+		pos++;
+	return pos;
 }
 
 /* Replaces [from, to) and goes on behind it. */
@@ -351,20 +462,23 @@ static bool scan__hides_secret(struct scan *scan, struct bytes text)
 static bool scan__parameter(struct scan *scan, enum names names)
 {
 	bool query = scan->context == CONTEXT_QUERY;
-	const char *stops = query ? "&;#" : "&;#?/";
-	struct bytes text = scan->text, name;
+	unsigned int stops = query ? MARKS_QUERY_VALUE : MARKS_PATH_VALUE;
+	struct bytes text = scan->text;
 	/* Of `a=b=c`, c was looked at as part of b; twice would make the search quadratic. */
 	bool first = !scan->pos || text.data[scan->pos - 1] != '=';
-	size_t equals = scan__span(scan, scan->pos, query ? "=&;?#" : "=&;?#/");
+	size_t equals = scan__span(scan, scan->pos, query ? MARKS_QUERY_NAME : MARKS_PATH_NAME);
 	size_t value = equals + 1, end;
+	unsigned int kind;
 
 	if (equals >= text.size || text.data[equals] != '=')
 		return false;
-	name = secrets__name(scan->secrets, slice(text, scan->pos, equals));
-	if (!has_secret_part(name) && !(names == NAMES_ALL && is_secret_parameter(name))) {
+	kind = secrets__kind(scan->secrets, slice(text, scan->pos, equals), NAME_OF_PARAMETER);
+	if (kind == PARAMETER_OPEN || (kind == PARAMETER_QUERY_SECRET && names != NAMES_ALL)) {
 		if (!first)
 			return false;
-		end = scan__span(scan, value, "&;#?"); /* behind `?` another one may begin */
+		end = scan__span(scan, value,
+				 MARKS_QUERY_VALUE |
+					 MARK_QUESTION); /* behind `?` another one may begin */
 		if (!scan__hides_secret(scan, slice(text, value, end)))
 			return false;
 		scan__replace(scan, value, end);
@@ -379,7 +493,7 @@ static bool scan__parameter(struct scan *scan, enum names names)
 	scan__replace(scan, value, end);
 	/* To those who know no `;` and no fragment here, what follows is of the value as well. */
 	while (query && end < text.size && (text.data[end] == ';' || text.data[end] == '#')) {
-		size_t next = scan__span(scan, end + 1, "=&;?#");
+		size_t next = scan__span(scan, end + 1, MARKS_QUERY_NAME);
 
 		if (next < text.size && text.data[next] == '=')
 			break;
@@ -402,7 +516,7 @@ static void scan__authority(struct scan *scan)
 	/* `http:http:http:` would be searched to its end from each colon. */
 	if (start < scan->authority_end)
 		return;
-	end = scan__span(scan, start, query ? "/?#\\&" : "/?#\\");
+	end = scan__span(scan, start, query ? MARKS_AUTHORITY | MARK_AND : MARKS_AUTHORITY);
 	scan->authority_end = end;
 	authority = slice(scan->text, start, end);
 	at = find_last(authority, '@');
@@ -440,7 +554,8 @@ static bool scan__special_scheme(const struct scan *scan, size_t colon)
 			break;
 		start--;
 	}
-	return equals_any(slice(scan->text, start, colon), schemes, COUNT(schemes));
+	return start < colon &&
+	       equals_any(slice(scan->text, start, colon), schemes, COUNT(schemes));
 }
 
 static size_t scan__slashes(const struct scan *scan, size_t from)
@@ -478,7 +593,7 @@ static void scan__slash(struct scan *scan)
 	start = ++scan->pos;
 	if (scan->context != CONTEXT_PATH)
 		return;
-	end = scan__span(scan, start, "/\\?#;&");
+	end = scan__span(scan, start, MARKS_SEGMENT);
 	if (scan__hides_secret(scan, slice(scan->text, start, end)))
 		scan__replace(scan, start, end);
 }
@@ -487,12 +602,16 @@ static void scan__slash(struct scan *scan)
 static void scan__run(struct scan *scan)
 {
 	while (scan->pos < scan->text.size && !scan->secrets->err) {
-		uint8_t c = scan->text.data[scan->pos];
 		enum names names = scan->names;
+		uint8_t c;
 
 		scan->names = NAMES_NONE;
 		if (names != NAMES_NONE && scan__parameter(scan, names))
 			continue;
+		scan->pos = find_mark(scan->text, scan->pos, scan->context);
+		if (scan->pos == scan->text.size)
+			break;
+		c = scan->text.data[scan->pos];
 		switch (c) {
 		case '?':
 		case '#':
@@ -523,8 +642,7 @@ static void scan__run(struct scan *scan)
 		default:
 			/* A blank does not end a query for good: it may be one that nobody encoded.
 			 */
-			if (scan__ends_url(scan, c) &&
-			    (scan->context == CONTEXT_PATH || !is_blank(c)))
+			if (!scan->whole && (scan->context == CONTEXT_PATH || !is_blank(c)))
 				scan->context = CONTEXT_TEXT;
 			scan->pos++;
 		}
@@ -535,9 +653,15 @@ static void scan__run(struct scan *scan)
 static void secrets__scan(struct secrets *s, struct bytes text, bool whole, enum context context,
 			  enum names names)
 {
-	struct scan scan = {
-		.secrets = s, .text = text, .whole = whole, .context = context, .names = names};
+	struct scan scan;
 
+	/* Most texts have nothing of a URL in them. */
+	if (names == NAMES_NONE && find_mark(text, 0, context) == text.size) {
+		secrets__copy(s, text);
+		return;
+	}
+	scan = (struct scan){
+		.secrets = s, .text = text, .whole = whole, .context = context, .names = names};
 	scan__run(&scan);
 }
 
@@ -632,42 +756,43 @@ static void secrets__cookies(struct secrets *s, struct bytes value, bool set_coo
 	}
 }
 
-static void secrets__field(struct secrets *s, struct bytes name, struct bytes value)
+/* Host, perhaps with userinfo, which goes. */
+static void secrets__host(struct secrets *s, struct bytes value)
 {
-	size_t at;
+	size_t at = find_last(value, '@');
 
-	if (contains(name, "authorization")) {
+	if (at < value.size) {
+		secrets__replace(s, bytes__first(value, at));
+		value = bytes__from(value, at);
+	}
+	secrets__copy(s, value);
+}
+
+static void secrets__field(struct secrets *s, enum field_kind kind, struct bytes value)
+{
+	switch (kind) {
+	case FIELD_TEXT:
+		secrets__scan(s, value, false, CONTEXT_TEXT, NAMES_NONE);
+		break;
+	case FIELD_URL:
+		secrets__scan(s, value, true, CONTEXT_PATH, NAMES_NONE);
+		break;
+	case FIELD_HOST:
+		secrets__host(s, value);
+		break;
+	case FIELD_CREDENTIALS:
 		secrets__credentials(s, value);
-		return;
-	}
-	if (contains(name, "set-cookie")) {
-		secrets__cookies(s, value, true);
-		return;
-	}
-	if (ends_with(name, "cookie") || ends_with(name, "cookie2")) {
+		break;
+	case FIELD_COOKIES:
 		secrets__cookies(s, value, false);
-		return;
-	}
-	if (has_secret_part(name) || equals_any(name, secret_headers, COUNT(secret_headers))) {
+		break;
+	case FIELD_SET_COOKIE:
+		secrets__cookies(s, value, true);
+		break;
+	case FIELD_SECRET:
 		secrets__replace_trimmed(s, value);
-		return;
+		break;
 	}
-	if (ends_with(name, "host") || ends_with(name, ":authority")) {
-		at = find_last(value, '@');
-		if (at < value.size) {
-			secrets__replace(s, bytes__first(value, at));
-			value = bytes__from(value, at);
-		}
-		secrets__copy(s, value);
-		return;
-	}
-	for (size_t i = 0; i < COUNT(url_headers); i++) {
-		if (ends_with(name, url_headers[i])) {
-			secrets__scan(s, value, true, CONTEXT_PATH, NAMES_NONE);
-			return;
-		}
-	}
-	secrets__scan(s, value, false, CONTEXT_TEXT, NAMES_NONE);
 }
 
 static void secrets__begin(struct secrets *s, struct buf *out)
@@ -679,10 +804,12 @@ static void secrets__begin(struct secrets *s, struct buf *out)
 
 int secrets__header(struct secrets *secrets, struct bytes name, struct bytes value, struct buf *out)
 {
+	enum field_kind kind;
+
 	secrets__begin(secrets, out);
-	name = secrets__name(secrets, name);
+	kind = secrets__kind(secrets, name, NAME_OF_FIELD);
 	if (!secrets->err)
-		secrets__field(secrets, name, value);
+		secrets__field(secrets, kind, value);
 	return secrets->err;
 }
 

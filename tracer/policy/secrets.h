@@ -12,6 +12,24 @@
 /* How often a value is percent-decoded in search of an URL inside an URL. */
 #define SECRETS_MAX_DEPTH 3
 
+enum name_use {
+	NAME_OF_FIELD,
+	NAME_OF_PARAMETER,
+};
+
+/*
+ * A name that was met before, exactly as it was on the wire, and what was made of it. The same few
+ * names come with each message, and what they mean takes longer to find than all the rest.
+ */
+struct known_name {
+	uint8_t use;  /* enum name_use */
+	uint8_t size; /* 0: none */
+	uint8_t kind;
+	uint8_t text[45];
+};
+
+#define SECRETS_KNOWN_NAMES 256
+
 /* A writer that replaces secrets. Not opaque, so that it needs no allocation of its own. */
 struct secrets {
 	uint8_t key[SIPHASH_KEY_BYTES];
@@ -21,6 +39,7 @@ struct secrets {
 	struct buf name;		       /* scratch: the name at hand, as it is compared */
 	struct buf secret;		       /* scratch: the secret at hand, percent-decoded */
 	struct buf decoded[SECRETS_MAX_DEPTH]; /* scratch: the values around the place at hand */
+	struct known_name known[SECRETS_KNOWN_NAMES];
 };
 
 void secrets__init(struct secrets *secrets, const uint8_t key[SIPHASH_KEY_BYTES]);

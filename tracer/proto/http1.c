@@ -32,6 +32,7 @@ static int http1__new(struct pairing *pairing, struct connection *connection, bo
 		return -ENOMEM;
 	parser->pairing = pairing;
 	parser->connection = connection;
+	parser->why = from_start ? REASON_DESYNC : REASON_JOINED_LATE;
 	for (int i = 0; i < 2; i++) {
 		struct half *half = &parser->half[i];
 
@@ -119,7 +120,7 @@ static int parser__begin_request(struct parser *parser, struct half *half,
 	err = exchange__set_target(exchange, start);
 	if (err) {
 		/* Without its method its response cannot be read. */
-		pairing__give_up(parser->pairing, exchange, REASON_LOST);
+		pairing__give_up(parser->pairing, exchange, parser->why);
 		return err;
 	}
 	if (half->cut)
@@ -143,7 +144,7 @@ static int parser__open_unseen(struct parser *parser, const struct half *request
 	if (!reason)
 		reason = half->why;
 	if (!reason)
-		reason = parser->unpaired ? REASON_LOST : REASON_DESYNC;
+		reason = parser->unpaired ? parser->why : REASON_DESYNC;
 	exchange__fault(exchange, reason);
 	parser->unseen_answered = true;
 	exchange->request.lost_bytes = parser->unclaimed_bytes;
@@ -573,6 +574,16 @@ static void half__set_last(struct half *half, const struct passage *when)
 		half__message(half)->last_ns = when->last_ns;
 }
 
+/* Counts `size` bytes that were taken, when a chunked body is under way before and after them. */
+static void half__count_chunks(struct half *half, uint64_t size)
+{
+	bool in_chunks = half->state == STATE_CHUNK_SIZE || half->state == STATE_CHUNK ||
+			 half->state == STATE_CHUNK_END;
+
+	half->chunk_bytes = in_chunks && half->in_chunks ? half->chunk_bytes + size : 0;
+	half->in_chunks = in_chunks;
+}
+
 static int http1__data(struct parser *parser, enum wire_direction direction, struct bytes bytes,
 		       bool call_start, const struct passage *when)
 {
@@ -611,6 +622,7 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 			half__miss(half, parser->now);
 			return err;
 		}
+		half__count_chunks(half, bytes.size - rest.size);
 		bytes = rest;
 		call_start = false;
 	}
@@ -627,6 +639,7 @@ static void http1__gap(struct parser *parser, enum wire_direction direction, uin
 	half__set_last(half, when);
 	if (half->state == STATE_TUNNEL)
 		return;
+	half->chunk_bytes += size;
 	if (half__in_body(half))
 		size -= parser__take_body(parser, half, size, lost);
 	if (size && half->state == STATE_SEARCHING && !lost) {
@@ -641,6 +654,24 @@ static void http1__gap(struct parser *parser, enum wire_direction direction, uin
 	if (half__has_responses(half) &&
 	    (half->state == STATE_START || half->state == STATE_SEARCHING))
 		parser->suspected = parser->holes = false;
+}
+
+static void http1__walked(struct parser *parser, enum wire_direction direction, uint64_t size,
+			  uint64_t body_bytes, const struct passage *when)
+{
+	struct half *half = &parser->half[direction];
+
+	if (!half->in_chunks) {
+		http1__gap(parser, direction, size, GAP_SKIPPED, when);
+		return;
+	}
+	parser__touch(parser, half);
+	half->chunk_bytes += size;
+	half__set_last(half, when);
+	half__count_body(half, body_bytes, false);
+	buf__clear(&half->line);
+	half->remaining = 0;
+	half->state = STATE_CHUNK_SIZE;
 }
 
 /* The stream ended where this message is. */
@@ -719,6 +750,13 @@ static uint64_t http1__skippable(const struct parser *parser, enum wire_directio
 	}
 }
 
+static uint64_t http1__chunks_since(const struct parser *parser, enum wire_direction direction)
+{
+	const struct half *half = &parser->half[direction];
+
+	return half->in_chunks ? half->chunk_bytes : 0;
+}
+
 static bool http1__searching(const struct parser *parser, enum wire_direction direction)
 {
 	return parser->half[direction].state == STATE_SEARCHING;
@@ -731,7 +769,9 @@ const struct parser_ops http1_ops = {
 	.free = http1__free,
 	.data = http1__data,
 	.gap = http1__gap,
+	.walked = http1__walked,
 	.end = http1__end,
 	.skippable = http1__skippable,
+	.chunks_since = http1__chunks_since,
 	.searching = http1__searching,
 };

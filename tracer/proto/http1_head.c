@@ -389,7 +389,8 @@ static int framing__append(struct http1_framing *framing, struct bytes more, boo
 int http1_framing__field(struct http1_framing *framing, struct bytes name, struct bytes value,
 			 bool cut)
 {
-	http1_framing__close(framing);
+	if (framing->open)
+		http1_framing__close(framing);
 	if (bytes__equal_nocase(name, bytes__str("content-length")))
 		framing->open = HTTP1_FRAMING_LENGTH;
 	else if (bytes__equal_nocase(name, bytes__str("transfer-encoding")))

@@ -30,6 +30,7 @@ void http1_half__reset(struct half *half, enum state state)
 	half->interim = false;
 	half->foldable = false;
 	half->cut = false;
+	half->in_chunks = false;
 	buf__free(&half->line);
 	http1_framing__free(&half->framing);
 }
@@ -74,7 +75,7 @@ static void parser__stop_pairing(struct parser *parser)
 		next = each->next;
 		if (!each->response.begun && each != parser->half[WIRE_READ].exchange &&
 		    each != parser->half[WIRE_WRITE].exchange)
-			pairing__give_up(parser->pairing, each, REASON_LOST);
+			pairing__give_up(parser->pairing, each, parser->why);
 	}
 }
 
@@ -138,7 +139,7 @@ void http1_order__lose(struct parser *parser, struct half *half, enum reason rea
 	parser__charge(parser, half, reason, lost_bytes);
 	http1_half__reset(half, STATE_SEARCHING);
 	half__miss(half, half->moved_before);
-	half->why = reason;
+	half->why = parser->why = reason;
 	if (exchange && (!requests || exchange->response.ended))
 		http1_order__drop(parser, exchange, reason);
 
@@ -170,7 +171,7 @@ void http1_order__finish(struct parser *parser, struct half *half)
 	if (response && parser__other(parser, half)->exchange != exchange)
 		pairing__give_up(parser->pairing, exchange, REASON_NONE);
 	else if (!response && parser->unpaired && !exchange->response.begun)
-		pairing__give_up(parser->pairing, exchange, REASON_LOST);
+		pairing__give_up(parser->pairing, exchange, parser->why);
 }
 
 /*
@@ -252,8 +253,10 @@ void http1_order__request(struct parser *parser, struct half *half, bool searche
 	half->missed = false;
 	if (searched && parser->pipelined)
 		parser->unpaired = true;
-	if (parser__is_full(parser))
+	if (!parser->unpaired && parser__is_full(parser)) {
 		parser->unpaired = true;
+		parser->why = REASON_TRUNCATED;
+	}
 	if (parser->unpaired)
 		parser__stop_pairing(parser);
 }

@@ -72,6 +72,14 @@ struct parser_ops {
 	void (*gap)(struct parser *parser, enum wire_direction direction, uint64_t size,
 		    enum gap_kind kind, const struct passage *when);
 
+	/*
+	 * The next `size` bytes of a chunked body passed but are not here: the probes walked over
+	 * its chunks, as chunks_since() allowed. `body_bytes` of them were payload; what follows
+	 * begins with a chunk's size line.
+	 */
+	void (*walked)(struct parser *parser, enum wire_direction direction, uint64_t size,
+		       uint64_t body_bytes, const struct passage *when);
+
 	/* A direction ended, or all (then `direction` means nothing). */
 	void (*end)(struct parser *parser, enum wire_direction direction, enum end_kind kind,
 		    uint64_t time_ns);
@@ -82,6 +90,13 @@ struct parser_ops {
 	 * SKIP_REST: all that will ever come.
 	 */
 	uint64_t (*skippable)(const struct parser *parser, enum wire_direction direction);
+
+	/*
+	 * How many bytes of the direction ago the first size line began of the chunked body under
+	 * way; 0: no such body, or no byte of it. Who walks the chunks from there by their sizes
+	 * may leave them out.
+	 */
+	uint64_t (*chunks_since)(const struct parser *parser, enum wire_direction direction);
 
 	/*
 	 * Whether the parser has lost its place in a direction and only the start of a message,

@@ -14,6 +14,7 @@
 struct second_text {
 	bool valid;
 	int64_t second;
+	size_t size;
 	char text[40];
 };
 
@@ -23,8 +24,8 @@ enum second_style {
 };
 
 /* The text of the second that `time_ns` falls into; *ret_us are its microseconds. */
-const char *second_text__of(struct second_text *cache, int64_t time_ns, enum second_style style,
-			    unsigned int *ret_us);
+struct bytes second_text__of(struct second_text *cache, int64_t time_ns, enum second_style style,
+			     unsigned int *ret_us);
 
 enum tuple_end {
 	TUPLE_LOCAL,

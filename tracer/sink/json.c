@@ -4,12 +4,12 @@
  * dots. docs/output.md describes every field. What is not known is left out.
  */
 #include "sink/sink.h"
+#include "base/decimal.h"
 #include "base/json.h"
 #include "sink/format.h"
 
-#include <stdio.h>
-
-#define NO_FIELD UINT16_MAX
+#define NO_FIELD   UINT16_MAX
+#define FEW_FIELDS 24
 
 _Static_assert(HEADERS_MAX_FIELDS < NO_FIELD, "indices of fields are 16 bits wide");
 
@@ -62,7 +62,33 @@ static void fields__sort(const struct entry_field *fields, size_t count, uint16_
 	}
 }
 
-static void fields__group(const struct entry_field *fields, size_t count, struct groups *groups)
+/*
+ * Most messages: less work than sorting as long as there are not many. The names so far are noted
+ * by what can be told at a glance, so that most are seen to be new without comparing any.
+ */
+static void fields__group_few(const struct entry_field *fields, size_t count, struct groups *groups)
+{
+	uint64_t seen = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct bytes name = fields[i].name;
+		unsigned int glance = name.size ? 5 * ascii__lower(name.data[0]) : 0;
+		uint64_t bit = (uint64_t)1 << ((name.size + glance) & 63);
+		bool fresh = !(seen & bit);
+
+		seen |= bit;
+		groups->next[i] = NO_FIELD;
+		groups->follows[i] = false;
+		for (size_t j = i; !fresh && j-- && !groups->follows[i];)
+			if (bytes__equal_nocase(fields[j].name, name)) {
+				groups->next[j] = (uint16_t)i;
+				groups->follows[i] = true;
+			}
+	}
+}
+
+static void fields__group_many(const struct entry_field *fields, size_t count,
+			       struct groups *groups)
 {
 	uint16_t order[HEADERS_MAX_FIELDS];
 
@@ -83,10 +109,14 @@ static void fields__group(const struct entry_field *fields, size_t count, struct
 static void json__key_lower(struct json *json, struct bytes name)
 {
 	size_t start = json->out->size;
+	uint8_t *data;
+	size_t size;
 
 	json__key(json, name);
-	for (size_t i = start; i < json->out->size; i++)
-		json->out->data[i] = ascii__lower(json->out->data[i]);
+	data = json->out->data + start;
+	size = json->out->size - start;
+	for (size_t i = 0; i < size; i++)
+		data[i] = ascii__lower(data[i]);
 }
 
 static void json__fields(struct json *json, const char *name, const struct entry_fields *fields)
@@ -95,7 +125,10 @@ static void json__fields(struct json *json, const char *name, const struct entry
 	size_t count = fields->count < HEADERS_MAX_FIELDS ? fields->count : HEADERS_MAX_FIELDS;
 	struct groups groups;
 
-	fields__group(fields->fields, count, &groups);
+	if (count <= FEW_FIELDS)
+		fields__group_few(fields->fields, count, &groups);
+	else
+		fields__group_many(fields->fields, count, &groups);
 	json__object(json, name);
 	for (size_t i = 0; i < count; i++) {
 		if (groups.follows[i])
@@ -244,12 +277,16 @@ static void json__capture(struct json *json, const struct entry *entry)
 static void json__timestamp(struct json *json, int64_t time_ns)
 {
 	static _Thread_local struct second_text cache;
-	char text[64];
+	char text[sizeof(cache.text) + sizeof(".123456Z") - 1];
 	unsigned int us;
-	const char *second = second_text__of(&cache, time_ns, SECOND_UTC, &us);
+	struct bytes second = second_text__of(&cache, time_ns, SECOND_UTC, &us);
+	char *fraction = text + second.size;
 
-	snprintf(text, sizeof(text), "%s.%06uZ", second, us);
-	json__string(json, "timestamp", bytes__str(text));
+	memcpy(text, second.data, second.size);
+	fraction[0] = '.';
+	decimal__write(fraction + 7, us, 6);
+	fraction[7] = 'Z';
+	json__string(json, "timestamp", bytes__of(text, second.size + 8));
 }
 
 static int sink_json__format(const struct sink_options *options, const struct entry *entry,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The list of sinks, and what they have in common. See sink.h and format.h. */
 #include "sink/sink.h"
+#include "base/decimal.h"
 #include "sink/format.h"
 
 #include <arpa/inet.h>
@@ -28,11 +29,11 @@ static void second_text__make(struct second_text *cache, enum second_style style
 		size = strftime(cache->text, sizeof(cache->text), "%Y-%m-%dT%H:%M:%S", &parts);
 	else if (style == SECOND_LOCAL && localtime_r(&when, &parts))
 		size = strftime(cache->text, sizeof(cache->text), "%H:%M:%S", &parts);
-	cache->text[size] = '\0';
+	cache->size = size;
 }
 
-const char *second_text__of(struct second_text *cache, int64_t time_ns, enum second_style style,
-			    unsigned int *ret_us)
+struct bytes second_text__of(struct second_text *cache, int64_t time_ns, enum second_style style,
+			     unsigned int *ret_us)
 {
 	int64_t second = time_ns / NS_PER_SECOND, ns = time_ns % NS_PER_SECOND;
 
@@ -46,7 +47,21 @@ const char *second_text__of(struct second_text *cache, int64_t time_ns, enum sec
 		second_text__make(cache, style);
 		cache->valid = true;
 	}
-	return cache->text;
+	return bytes__of(cache->text, cache->size);
+}
+
+/* 127.0.0.1; the C library makes it by printf. */
+static void ipv4__text(const uint8_t address[4], char ret_text[INET_ADDRSTRLEN])
+{
+	char text[INET_ADDRSTRLEN], *end = text + sizeof(text), *start = end;
+
+	*--start = '\0';
+	for (size_t i = 4; i--;) {
+		start = decimal__write(start, address[i], 1);
+		if (i)
+			*--start = '.';
+	}
+	memcpy(ret_text, start, (size_t)(end - start));
 }
 
 bool tuple__address(const struct wire_tuple *tuple, enum tuple_end end,
@@ -54,22 +69,19 @@ bool tuple__address(const struct wire_tuple *tuple, enum tuple_end end,
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	const uint8_t *address = end == TUPLE_LOCAL ? tuple->local : tuple->peer;
-	int family;
+	bool ipv4 = tuple->ip_version == 4;
 
 	if (tuple->source == WIRE_TUPLE_NONE)
 		return false;
-	if (tuple->ip_version == 4) {
-		family = AF_INET;
-	} else if (tuple->ip_version == 6) {
-		family = AF_INET6;
-		if (!memcmp(address, mapped, sizeof(mapped))) {
-			family = AF_INET;
-			address += sizeof(mapped);
-		}
-	} else {
+	if (!ipv4 && tuple->ip_version != 6)
 		return false;
+	if (!ipv4 && !memcmp(address, mapped, sizeof(mapped))) {
+		ipv4 = true;
+		address += sizeof(mapped);
 	}
-	if (!inet_ntop(family, address, ret_address, INET6_ADDRSTRLEN))
+	if (ipv4)
+		ipv4__text(address, ret_address);
+	else if (!inet_ntop(AF_INET6, address, ret_address, INET6_ADDRSTRLEN))
 		return false;
 	*ret_port = end == TUPLE_LOCAL ? tuple->local_port : tuple->peer_port;
 	return true;

@@ -4,11 +4,9 @@
  * is written so that it cannot act on a terminal or look like another line or column.
  */
 #include "sink/sink.h"
+#include "base/decimal.h"
 #include "base/utf8.h"
 #include "sink/format.h"
-
-#include <inttypes.h>
-#include <stdio.h>
 
 #define COLOUR_DIM    "\033[2m"
 #define COLOUR_GREEN  "\033[32m"
@@ -17,18 +15,26 @@
 #define COLOUR_RED    "\033[31m"
 #define COLOUR_RESET  "\033[0m"
 
-#define PRINT_MAX_BYTES 96
-
 struct text {
 	struct buf *out;
 	int err;
 	bool colour;
 };
 
-static void text__put(struct text *text, const char *str)
+static inline void text__put(struct text *text, const char *str)
 {
 	if (!text->err)
 		text->err = buf__append_str(text->out, str);
+}
+
+/* A number of at least `width` digits. */
+static void text__uint(struct text *text, uint64_t value, size_t width)
+{
+	char digits[DECIMAL_MAX_DIGITS], *end = digits + sizeof(digits);
+	char *start = decimal__write(end, value, width);
+
+	if (!text->err)
+		text->err = buf__append(text->out, bytes__of(start, (size_t)(end - start)));
 }
 
 static void text__colour(struct text *text, const char *colour)
@@ -91,29 +97,30 @@ static void text__column(struct text *text, struct bytes value)
 static void text__time(struct text *text, int64_t time_ns)
 {
 	static _Thread_local struct second_text cache;
-	char line[PRINT_MAX_BYTES];
 	unsigned int us;
-	const char *second = second_text__of(&cache, time_ns, SECOND_LOCAL, &us);
+	struct bytes second = second_text__of(&cache, time_ns, SECOND_LOCAL, &us);
 
-	snprintf(line, sizeof(line), "%s.%03u", second, us / 1000);
 	text__colour(text, COLOUR_DIM);
-	text__put(text, line);
+	if (!text->err)
+		text->err = buf__append(text->out, second);
+	text__put(text, ".");
+	text__uint(text, us / 1000, 3);
 	text__colour(text, COLOUR_RESET);
 }
 
 static void text__process(struct text *text, const struct entry *entry)
 {
-	char pid[PRINT_MAX_BYTES];
-
 	text__column(text, entry->executable_name);
-	snprintf(pid, sizeof(pid), "[%" PRIu32 "]", entry->pid);
-	text__put(text, pid);
+	text__put(text, "[");
+	text__uint(text, entry->pid, 1);
+	text__put(text, "]");
 }
 
 static void text__peer(struct text *text, const struct entry *entry)
 {
-	char address[INET6_ADDRSTRLEN], line[PRINT_MAX_BYTES] = "-";
+	char address[INET6_ADDRSTRLEN];
 	uint16_t port;
+	bool ipv6;
 
 	if (entry->side == SIDE_SERVER)
 		text__put(text, "<- ");
@@ -121,10 +128,15 @@ static void text__peer(struct text *text, const struct entry *entry)
 		text__put(text, "-> ");
 	else
 		text__put(text, "-- ");
-	if (tuple__address(&entry->tuple, TUPLE_PEER, address, &port))
-		snprintf(line, sizeof(line), strchr(address, ':') ? "[%s]:%u" : "%s:%u", address,
-			 port);
-	text__put(text, line);
+	if (!tuple__address(&entry->tuple, TUPLE_PEER, address, &port)) {
+		text__put(text, "-");
+		return;
+	}
+	ipv6 = strchr(address, ':');
+	text__put(text, ipv6 ? "[" : "");
+	text__put(text, address);
+	text__put(text, ipv6 ? "]:" : ":");
+	text__uint(text, port, 1);
 }
 
 static bool entry__connects(const struct entry *entry)
@@ -143,15 +155,14 @@ static uint16_t scheme__port(struct bytes scheme)
 static void text__authority(struct text *text, const struct entry *entry)
 {
 	bool ipv6 = bytes__find(entry->server_address, ':') < entry->server_address.size;
-	char port[PRINT_MAX_BYTES];
 
 	text__put(text, ipv6 ? "[" : "");
 	text__column(text, entry->server_address);
 	text__put(text, ipv6 ? "]" : "");
 	if (!entry->server_port || entry->server_port == scheme__port(entry->scheme))
 		return;
-	snprintf(port, sizeof(port), ":%u", entry->server_port);
-	text__put(text, port);
+	text__put(text, ":");
+	text__uint(text, entry->server_port, 1);
 }
 
 static void text__path(struct text *text, const struct entry *entry)
@@ -193,25 +204,31 @@ static const char *status__colour(uint16_t status)
 	return COLOUR_RED;
 }
 
+/* `-` when there is none. */
+static void text__code(struct text *text, uint16_t status)
+{
+	if (status)
+		text__uint(text, status, 1);
+	else
+		text__put(text, "-");
+}
+
 static void text__status(struct text *text, const struct entry *entry)
 {
-	char status[PRINT_MAX_BYTES] = "-";
-
-	if (entry->status)
-		snprintf(status, sizeof(status), "%u", entry->status);
 	text__colour(text, status__colour(entry->status));
 	text__put(text, entry->complete ? "" : "!");
-	text__put(text, status);
+	text__code(text, entry->status);
 	text__colour(text, COLOUR_RESET);
 }
 
 static void text__size(struct text *text, const struct entry *entry)
 {
-	char size[PRINT_MAX_BYTES] = "-";
-
-	if (entry->has_response)
-		snprintf(size, sizeof(size), "%" PRIu64 "B", entry->response_body_bytes);
-	text__put(text, size);
+	if (!entry->has_response) {
+		text__put(text, "-");
+		return;
+	}
+	text__uint(text, entry->response_body_bytes, 1);
+	text__put(text, "B");
 }
 
 /* Three digits and a unit, rounded: 0.53ms, 12.3ms, 123ms, 1.24s, 75.0s, 600s. */
@@ -227,7 +244,6 @@ static void text__duration(struct text *text, const struct entry *entry)
 	};
 	static const unsigned int powers[] = {1, 10, 100};
 	const size_t last = sizeof(scales) / sizeof(scales[0]) - 1;
-	char line[PRINT_MAX_BYTES];
 	uint64_t digits;
 	size_t i;
 
@@ -242,13 +258,12 @@ static void text__duration(struct text *text, const struct entry *entry)
 		if (digits < 1000 || i == last)
 			break;
 	}
-	if (scales[i].decimals)
-		snprintf(line, sizeof(line), "%" PRIu64 ".%0*" PRIu64 "%s",
-			 digits / powers[scales[i].decimals], (int)scales[i].decimals,
-			 digits % powers[scales[i].decimals], scales[i].unit);
-	else
-		snprintf(line, sizeof(line), "%" PRIu64 "%s", digits, scales[i].unit);
-	text__put(text, line);
+	text__uint(text, digits / powers[scales[i].decimals], 1);
+	if (scales[i].decimals) {
+		text__put(text, ".");
+		text__uint(text, digits % powers[scales[i].decimals], scales[i].decimals);
+	}
+	text__put(text, scales[i].unit);
 }
 
 static void text__version(struct text *text, const struct entry *entry)
@@ -305,8 +320,6 @@ static void text__fields(struct text *text, const char *mark, const struct entry
 
 static void text__heads(struct text *text, const struct entry *entry)
 {
-	char status[PRINT_MAX_BYTES] = " -";
-
 	if (entry->has_request) {
 		text__put(text, "> ");
 		text__column(text, entry->method);
@@ -323,11 +336,10 @@ static void text__heads(struct text *text, const struct entry *entry)
 		text__fields(text, "> ", &entry->request_headers);
 	}
 	if (entry->has_response) {
-		if (entry->status)
-			snprintf(status, sizeof(status), " %u", entry->status);
 		text__put(text, "< ");
 		text__version(text, entry);
-		text__put(text, status);
+		text__put(text, " ");
+		text__code(text, entry->status);
 		text__put(text, "\n");
 		text__fields(text, "< ", &entry->response_headers);
 		text__fields(text, "< ", &entry->response_trailers);

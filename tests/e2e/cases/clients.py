@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Real clients: what each one's requests look like in the log, and on which connection."""
 
 import json

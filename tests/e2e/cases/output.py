@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the options make of a trace: formats, files, limits, verbosity, headers, redaction,
 recordings."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """HTTP/1 as it occurs: body lengths, 1xx, Upgrade, CONNECT and proxies, large headers, and bytes
 that are no HTTP at all."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """-r: recordings as they should be, cut, foreign and hostile. Needs no BPF."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Real servers: what each one's requests look like in the log, compared with its own."""
 
 import itertools

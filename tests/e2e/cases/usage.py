@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The command line and bad input: documented statuses, clear lines, no harm to the target."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Registers cases: functions that take a `Test` and raise `Failure` when something is wrong.
 
 A case says what it needs (names of lib.needs), how long it may take, and whether it must run

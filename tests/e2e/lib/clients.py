@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Real HTTPS clients, and what each reports of the requests that it made."""
 
 import json
@@ -102,8 +103,8 @@ def trace_both(test, client, server, *options):
     return trace
 
 
-def python_client(test, port, host="127.0.0.1"):
-    process = test.start_target("https_client.py", host, port, stdin=subprocess.PIPE)
+def python_client(test, port, host="127.0.0.1", **options):
+    process = test.start_target("https_client.py", host, port, stdin=subprocess.PIPE, **options)
     return KeepAliveClient(process, PYTHON_NAME, r"^\{")
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Log entries in JSON: parsing, the schema that every entry must keep, and the comparison with what
 a client or a server reported of the same exchange."""
 

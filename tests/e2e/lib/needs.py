@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What cases may need of the host: each name gives the reason why it is missing, or None."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A certificate authority and one server certificate for localhost, made with openssl."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Child processes: started in groups of their own, read without blocking, and all ended by PID.
 
 Whoever calls adopt_orphans() becomes the parent of descendants whose own parent ends, so that
@@ -40,15 +41,24 @@ def children(pid):
     return sorted(child for child, parent in _parents().items() if parent == pid)
 
 
-def descendants(pid):
-    parents = _parents()
-    found, unvisited = [], [pid]
+def _below(parents, pid):
+    found, unvisited = set(), [pid]
     while unvisited:
         current = unvisited.pop()
         below = [child for child, parent in parents.items() if parent == current]
-        found += below
+        found.update(below)
         unvisited += below
     return found
+
+
+def _strays(spared):
+    """This process's descendants except `spared` and what is below those.
+
+    From one look at /proc: what was born between two looks would be in one and not in the other.
+    """
+    parents = _parents()
+    keep = set(spared).union(*(_below(parents, pid) for pid in spared))
+    return _below(parents, os.getpid()) - keep
 
 
 def _reap(spared):
@@ -65,8 +75,7 @@ def end_descendants(spared=(), timeout=10):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         _reap(spared)
-        keep = set(spared).union(*(descendants(pid) for pid in spared))
-        left = [pid for pid in descendants(os.getpid()) if pid not in keep]
+        left = _strays(spared)
         if not left:
             return
         for pid in left:

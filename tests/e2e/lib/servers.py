@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Real HTTPS servers on loopback, and what each reports of the requests that it served."""
 
 import json
@@ -44,6 +45,7 @@ http {{
         ssl_certificate_key {key};
         root {dir}/www;
         location /sink {{ return 200 "sunk\\n"; }}
+        location /memory/1k {{ return 200 "{kilobyte}"; }}
         location /upstream/ {{
             proxy_pass https://127.0.0.1:{upstream}/;
             proxy_http_version 1.1;
@@ -56,11 +58,13 @@ http {{
 
 
 def read_reports(path):
+    """The JSON lines of a log that grows: those that are whole."""
     try:
         with open(path, encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            lines = file.read().splitlines(keepends=True)
     except FileNotFoundError:
         return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 class Nginx:
@@ -78,16 +82,18 @@ class Nginx:
         access_log = f"access_log {self.dir}/access.log json;" if log else "access_log off;"
         config = NGINX_CONFIG.format(
             dir=self.dir, port=self.port, workers=workers, upstream=upstream,
-            certificate=test.pki.certificate, key=test.pki.key, access_log=access_log)
+            certificate=test.pki.certificate, key=test.pki.key, access_log=access_log,
+            kilobyte="k" * 1024)
         path = os.path.join(self.dir, "nginx.conf")
         with open(path, "w", encoding="utf-8") as file:
             file.write(config)
         self.master = test.start([binary, "-c", path, "-p", self.dir,
                                   "-e", f"{self.dir}/error.log"], name=name)
         listening(self.port, self.master)
-        self.workers = until(lambda: self._workers(workers), "nginx's workers")
+        self.workers = until(lambda: self.find_workers(workers), "nginx's workers")
 
-    def _workers(self, count):
+    def find_workers(self, count):
+        """The workers' pids when there are `count` of them, else None."""
         found = processes.children(self.master.pid)
         return found if len(found) == count else None
 
@@ -96,15 +102,13 @@ class Nginx:
 
     def reload(self):
         """Has the master replace its workers; returns the new ones."""
-        old = set(self.workers)
+        old = self.workers
         self.master.send_signal(signal.SIGHUP)
-        self.workers = until(
-            lambda: [pid for pid in processes.children(self.master.pid) if pid not in old],
-            "new workers")
 
         def only_new_ones():
-            return not old & set(processes.children(self.master.pid))
-        until(only_new_ones, "the old workers' end")
+            found = self.find_workers(len(old))
+            return found if found and not set(old) & set(found) else None
+        self.workers = until(only_new_ones, "new workers in the old ones' place")
         return self.workers
 
     def lines(self, count):

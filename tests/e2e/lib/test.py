@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a running case holds: its directory, the shared keys, and every process it started."""
 
 import os

@@ -1,10 +1,11 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run of tlstrace: started, waited for, stopped, and held to its contract on stderr."""
 
 import os
 import re
 import signal
 
-from .case import check, equal
+from .case import Failure, check, equal
 from .entries import parse
 from .waiting import until
 
@@ -43,8 +44,11 @@ class Trace:
         return parse(self.text())
 
     def wait_entries(self, count, timeout=15):
-        until(lambda: self.count() >= count or self.process.poll() is not None,
-              f"{count} entries ({self.count()} so far)", timeout)
+        try:
+            until(lambda: self.count() >= count or self.process.poll() is not None,
+                  f"{count} entries", timeout)
+        except Failure as failure:
+            raise Failure(f"{failure}; there are {self.count()}\n{self.stderr()}") from None
         return self.entries()
 
     def stderr(self):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Waits for conditions, so that no case sleeps for a guessed time."""
 
 import socket

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """An HTTPS client with one keep-alive connection that does what its standard input says.
 
 Usage: https_client.py HOST PORT. Each line of input is a JSON object {"method", "target", "size",

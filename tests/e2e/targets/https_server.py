@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """A threaded HTTPS server (HTTP/1.1, keep-alive) that reports every request it served.
 
 Usage: https_server.py CERTIFICATE KEY HOST PORT LOG. One JSON object a request is appended to LOG

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """A process that has no TLS library until it is told: it loads one and makes a GET at once.
 
 Usage: late_tls.py import|ctypes HOST PORT TARGET. Prints `ready`, waits for a line of input, then

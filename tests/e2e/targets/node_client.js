@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-2-Clause
 // An HTTPS client on node: for every line of input, a JSON object {"method", "target", "size"},
 // makes the request on one keep-alive connection and prints what it saw as a JSON line.
 // Usage: node node_client.js HOST PORT

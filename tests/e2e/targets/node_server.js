@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-2-Clause
 // An HTTPS server on node: answers /size/N with N bytes and anything else with the request's body;
 // prints one JSON line a request. Usage: node node_server.js CERTIFICATE KEY PORT
 'use strict';

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """A proxy that knows CONNECT and nothing else, over plain TCP or over TLS.
 
 Usage: proxy.py HOST PORT [CERTIFICATE KEY]. Prints a JSON line a tunnel: the addresses of the

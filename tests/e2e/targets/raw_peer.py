@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """One TLS connection, as client or server, whose every call is scripted.
 
 Usage: raw_peer.py listen CERTIFICATE KEY HOST PORT STEPS | raw_peer.py connect HOST PORT STEPS |
