@@ -82,7 +82,7 @@ struct stream_directive {
 	 */
 	__u32 watch;
 	__u32 pad;
-	__u64 position; /* up to which the program had seen the stream when it said so */
+	__u64 position;	 /* up to which the program had seen the stream when it said so */
 	__u64 walk_from; /* the walk that began here is right; 0: none is known to be */
 };
 

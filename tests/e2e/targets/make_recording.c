@@ -10,7 +10,7 @@
 
 #include "capture/recording.h"
 
-#define PID 4321
+#define PID	    4321
 #define MILLISECOND 1000000ull
 
 static uint64_t now_ns = 1000 * MILLISECOND;
@@ -83,11 +83,15 @@ int main(void)
 {
 	put_head();
 	put_process("/usr/bin/curl");
-	put_data(WIRE_WRITE, "GET /first?page=2&token=hush-token HTTP/1.1\r\nHost: api.example\r\n"
-			     "Authorization: Bearer hush-bearer\r\n\r\n", 0);
+	put_data(WIRE_WRITE,
+		 "GET /first?page=2&token=hush-token HTTP/1.1\r\nHost: api.example\r\n"
+		 "Authorization: Bearer hush-bearer\r\n\r\n",
+		 0);
 	put_data(WIRE_READ, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-One: 1\r\n\r\nhello", 0);
-	put_data(WIRE_WRITE, "POST /second HTTP/1.1\r\nHost: api.example:8443\r\n"
-			     "Content-Length: 3\r\n\r\n", 0);
+	put_data(WIRE_WRITE,
+		 "POST /second HTTP/1.1\r\nHost: api.example:8443\r\n"
+		 "Content-Length: 3\r\n\r\n",
+		 0);
 	put_data(WIRE_WRITE, "abc", 0);
 	put_data(WIRE_READ, "HTTP/1.1 201 Created\r\nContent-Le", 0);
 	put_data(WIRE_READ, "ngth: 1000\r\n\r\n", 0);

@@ -183,8 +183,8 @@ static void get(const char *target)
 	size_t body;
 
 	size = snprintf(request, sizeof(request),
-			"GET %s HTTP/1.1\r\nHost: %s:%s\r\nUser-Agent: tls_client\r\n\r\n", target, host,
-			port);
+			"GET %s HTTP/1.1\r\nHost: %s:%s\r\nUser-Agent: tls_client\r\n\r\n", target,
+			host, port);
 	write_all(request, (size_t)size);
 	body = read_response(&status);
 	printf("{\"method\": \"GET\", \"target\": \"%s\", \"status\": %d, \"response_size\": %zu, "
