@@ -51,7 +51,7 @@ SKELETON := $(O)/probes.skel.h
 all: $(O)/tlstrace
 
 $(O)/tlstrace: $(call obj,$(MAIN_SRC) $(CAPTURE_SRC) $(SINK_SRC)) $(O)/libtlstrace.a $(O)/libsymbols.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf
+	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf -lZydis
 
 # Archives are made anew: ar would keep the member of a file that is gone.
 $(O)/libtlstrace.a: $(call obj,$(LIB_SRC)) $(O)/lib.list
@@ -87,7 +87,7 @@ $(SKELETON): $(O)/probes.bpf.o
 # The allocators are wrapped so that tests can make the n-th allocation fail.
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(O)/unit-tests: $(call obj,$(UNIT_SRC)) $(call obj,$(SINK_SRC)) $(O)/libtlstrace.a $(O)/libsymbols.a $(O)/unit.list
-	$(CC) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o %.a,$^) -lcriterion -lelf
+	$(CC) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o %.a,$^) -lcriterion -lelf -lZydis
 CPPFLAGS += -Itests/support
 
 include tests/tests.mk

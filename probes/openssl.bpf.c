@@ -58,6 +58,15 @@ static const struct thread no_calls;
 #define RETURN_POPS 0
 #endif
 
+/* The stack pointer at the entry of the function in which a probe is. */
+static __always_inline __u64 stack_at_entry(struct pt_regs *ctx, bool is_exit)
+{
+	__u64 cookie = have_cookie ? bpf_get_attach_cookie(ctx) : is_exit ? COOKIE_RETURN : 0;
+	__u64 stack = PT_REGS_SP(ctx) + (cookie >> COOKIE_STACK_SHIFT);
+
+	return cookie & COOKIE_RETURN ? stack - RETURN_POPS : stack;
+}
+
 static __always_inline struct thread *thread_of_current(void)
 {
 	__u64 id = bpf_get_current_pid_tgid();
@@ -80,7 +89,7 @@ static __always_inline bool is_traced(void)
 static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direction, bool counted,
 				 __u64 buffer, __u64 length, __u64 length_at)
 {
-	__u64 object = PT_REGS_PARM1(ctx), stack = PT_REGS_SP(ctx), depth;
+	__u64 object = PT_REGS_PARM1(ctx), stack = stack_at_entry(ctx, false), depth;
 	struct thread *thread;
 	struct call *call;
 
@@ -135,7 +144,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 static __always_inline struct call *leave(struct pt_regs *ctx, __u8 function)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	__u64 stack = PT_REGS_SP(ctx) - RETURN_POPS;
+	__u64 stack = stack_at_entry(ctx, true);
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	struct call *call, *outer;
 	__u64 depth;
@@ -224,7 +233,7 @@ static __always_inline struct connection_state *begin_connection(struct pt_regs 
 	state.generation = bpf_ktime_get_ns();
 	state.flags = flags;
 	if (have_cookie)
-		state.library = bpf_get_attach_cookie(ctx);
+		state.library = COOKIE_LIBRARY(bpf_get_attach_cookie(ctx));
 	if (bpf_map_update_elem(&connections, &key, &state, BPF_ANY))
 		count(&shared.connections_lost);
 	return bpf_map_lookup_elem(&connections, &key);

@@ -7,6 +7,14 @@
 
 #include "wire.h"
 
+/*
+ * The attach cookie of a probe in a TLS function: what its program must know of the place. A kernel
+ * without cookies (before 5.15) has probes at functions' first bytes and returns only.
+ */
+#define COOKIE_LIBRARY(cookie) ((cookie)&0xff) /* enum wire_library */
+#define COOKIE_RETURN	       0x100 /* by uretprobe: the return address is off the stack already */
+#define COOKIE_STACK_SHIFT     32 /* from here: bytes that the stack has grown since the entry */
+
 /* struct traced_process.flags */
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
 #define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */

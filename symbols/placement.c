@@ -446,6 +446,15 @@ static struct placement_site graph__site(const struct graph *graph, uint32_t at,
 	};
 }
 
+/* Where the stack is as the caller left it, whatever jumps back there. */
+static struct placement_site graph__first_byte(const struct graph *graph, uint64_t file_offset)
+{
+	struct placement_site site = graph__site(graph, 0, file_offset);
+
+	site.stack_bytes = 0;
+	return site;
+}
+
 /*
  * Whether a breakpoint on the instruction at `at` of the straight line costs one exception. Not a
  * return: that is an exit site. Not a 5-byte nop unless it is the first instruction: kernels from
@@ -499,7 +508,7 @@ static struct placement_site graph__entry(struct graph *graph, unsigned int argu
 		}
 	}
 	*ret_reason = reason;
-	return graph__site(graph, 0, file_offset);
+	return graph__first_byte(graph, file_offset);
 }
 
 /* ---- exits ---- */
@@ -666,7 +675,7 @@ static bool graph__find_several(struct graph *graph, const uint32_t *candidates,
 				struct exits *ret_exits)
 {
 	uint32_t bare_returns[PLACEMENT_MAX_EXITS];
-	unsigned int bare_count, i;
+	unsigned int bare_count = 0, i;
 	bool changed = true;
 	uint32_t at;
 
@@ -793,7 +802,7 @@ int placement__find(const uint8_t *code, size_t size, uint64_t file_offset,
 		graph__entry(&graph, argument_count, file_offset, &placement.entry_reason);
 	placement.uretprobe = placement.entry.stack_bytes == 0
 				      ? placement.entry
-				      : graph__site(&graph, 0, file_offset);
+				      : graph__first_byte(&graph, file_offset);
 	if (!has_exit) {
 		placement.exit_reason = "none is needed";
 	} else if (graph__exits(&graph, &exits, &placement.exit_reason)) {

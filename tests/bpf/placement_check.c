@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture/emulation.h"
 #include "placement.h"
 
 #define SKIPPED 77
@@ -52,6 +53,7 @@ struct library {
 	struct elf_file *file;
 	struct function *functions;
 	unsigned int count;
+	struct emulated emulated; /* what the kernel emulates */
 };
 
 static unsigned int failures;
@@ -89,19 +91,28 @@ static int end(struct object *object, char *buffer, size_t size, size_t *moved)
 	return 0;
 }
 
-/* Calls the library's function `name`, counted. */
-#define CALL(type, name, ...)                                                                      \
-	({                                                                                         \
-		note_call(library, #name);                                                         \
-		((type)dlsym(library->handle, #name))(__VA_ARGS__);                                \
-	})
-
-static void note_call(const struct library *library, const char *name)
+static struct function *find(const struct library *library, const char *name)
 {
 	for (unsigned int i = 0; i < library->count; i++)
 		if (strcmp(library->functions[i].name, name) == 0)
-			library->functions[i].calls++;
+			return &library->functions[i];
+	return NULL;
 }
+
+/* The function's address; counts that it is called. */
+static void *take(const struct library *library, const char *name)
+{
+	struct function *function = find(library, name);
+
+	if (!function) {
+		fprintf(stderr, "%s has no %s\n", library->path, name);
+		_exit(1);
+	}
+	function->calls++;
+	return (void *)function->address;
+}
+
+#define CALL(type, name, ...) ((type)take(library, #name))(__VA_ARGS__)
 
 typedef int io_fn(struct object *, char *, long, size_t *);
 typedef int ints_fn(int, int, int);
@@ -150,13 +161,20 @@ static void call_subjects(const struct library *library)
 	CALL(void (*)(void *), subject_free, NULL);
 }
 
-static void call_libssl(const struct library *library)
+/* Before the calls: what takes millions of instructions and is no function of interest. */
+static void *prepare(const struct library *library)
 {
 	const void *(*method)(void) = dlsym(library->handle, "TLS_method");
 	void *(*context_new)(const void *) = dlsym(library->handle, "SSL_CTX_new");
-	void *context = context_new(method()), *ssl;
+
+	return method ? context_new(method()) : NULL;
+}
+
+static void call_libssl(const struct library *library, void *context)
+{
 	char buffer[32];
 	size_t moved;
+	void *ssl;
 
 	ssl = CALL(void *(*)(void *), SSL_new, context);
 	for (int i = 0; i < 2; i++) {
@@ -185,12 +203,12 @@ static void call_libssl(const struct library *library)
 	CALL(void (*)(void *), SSL_free, NULL);
 }
 
-static void call_all(const struct library *library)
+static void call_all(const struct library *library, void *context)
 {
-	if (dlsym(library->handle, "subject_read"))
-		call_subjects(library);
+	if (context)
+		call_libssl(library, context);
 	else
-		call_libssl(library);
+		call_subjects(library);
 }
 
 /* ---- the library ---- */
@@ -236,7 +254,6 @@ static const struct {
 
 static int note_function(void *context, const struct elf_function *found)
 {
-	const struct emulated emulated = emulated__default();
 	struct library *library = context;
 	struct function *function;
 	bool everything = getenv("PLACEMENT_ALL") != NULL;
@@ -265,7 +282,7 @@ static int note_function(void *context, const struct elf_function *found)
 		function->returns = !known[k].is_void;
 	}
 	if (placement__find(code, found->size, function->offset, function->arguments,
-			    function->returns, &emulated, &function->placement)) {
+			    function->returns, &library->emulated, &function->placement)) {
 		fprintf(stderr, "out of memory\n");
 		exit(1);
 	}
@@ -279,6 +296,8 @@ static bool library__open(struct library *library, const char *path)
 	struct link_map *map;
 
 	*library = (struct library){.path = path};
+	if (emulation__try(&library->emulated))
+		library->emulated = emulated__default();
 	library->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	library->functions = calloc(FUNCTIONS_MAX, sizeof(*library->functions));
 	if (!library->handle || !library->functions ||
@@ -444,6 +463,7 @@ static int check_by_steps(struct library *library)
 	struct site *found, key;
 	struct sites sites;
 	unsigned long steps = 0;
+	void *context;
 	int status;
 	pid_t pid;
 
@@ -451,12 +471,13 @@ static int check_by_steps(struct library *library)
 		library->functions[i].calls = 0;
 	frames.count = 0;
 	sites__of(library, &sites);
+	context = prepare(library);
 	pid = fork();
 	if (pid == 0) {
 		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 			_exit(SKIPPED);
 		raise(SIGSTOP);
-		call_all(library);
+		call_all(library, context);
 		_exit(0);
 	}
 	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
@@ -528,6 +549,7 @@ static int check_by_counts(struct library *library)
 	uint32_t type = 0;
 	FILE *file = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
 	unsigned int i, k;
+	void *context;
 	char byte = 0;
 	pid_t pid;
 
@@ -539,11 +561,12 @@ static int check_by_counts(struct library *library)
 	events = calloc(library->count, sizeof(*events));
 	if (!events || pipe(go) || pipe(back))
 		return 1;
+	context = prepare(library);
 	pid = fork();
 	if (pid == 0) {
 		if (read(go[0], &byte, 1) != 1)
 			_exit(1);
-		call_all(library);
+		call_all(library, context);
 		for (i = 0; i < library->count; i++)
 			if (write(back[1], &library->functions[i].calls, sizeof(unsigned long)) < 0)
 				_exit(1);

@@ -219,7 +219,8 @@ int probe_set__attach_tls(struct probe_set *set, const char *path, const struct 
 		/* The exit first: an entry whose exit is not there would wait in vain. */
 		if (programs.exit)
 			err = probe_set__attach_uprobe(set, programs.exit, true, path,
-						       code->offset[f], code->library);
+						       code->offset[f],
+						       code->library | COOKIE_RETURN);
 		if (!err && programs.entry)
 			err = probe_set__attach_uprobe(set, programs.entry, false, path,
 						       code->offset[f], code->library);

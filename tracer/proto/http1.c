@@ -115,6 +115,7 @@ static int parser__begin_request(struct parser *parser, struct half *half,
 	err = pairing__open(parser->pairing, ++parser->last_id, &exchange);
 	if (err)
 		return err;
+	parser->unanswered++;
 	message__begin(&exchange->request, half, when);
 	exchange->version = start->version;
 	err = exchange__set_target(exchange, start);
@@ -172,6 +173,7 @@ static int parser__begin_response(struct parser *parser, struct half *half,
 		if (err)
 			return err;
 	}
+	parser->unanswered--;
 	message__begin(&exchange->response, half, when);
 	exchange->status = start->status;
 	/* The lower of both is what the two have in common (RFC 9110 6.2). */

@@ -227,6 +227,11 @@ void http1_order__request(struct parser *parser, struct half *half, bool searche
 	bool open, unseen, moved;
 
 	parser__end_bodiless(parser, responses);
+	/* Joined while requests were pipelined: over when as many responses as requests were seen.
+	 */
+	if (parser->unpaired && parser->why == REASON_JOINED_LATE && !parser->unanswered &&
+	    !searched && responses->state == STATE_START)
+		parser->unpaired = false;
 	open = pairing__oldest(parser->pairing);
 	unseen = responses->exchange && !responses->exchange->request.begun;
 	/* Missed bytes and no answer to them: that was a request, or this is none. */

@@ -38,8 +38,8 @@ struct half {
 	uint64_t last_call; /* in which the last message ended */
 	uint64_t calls;	    /* TLS calls so far */
 	uint64_t remaining;
-	uint64_t chunk_bytes; /* of the chunked body under way, framing included */
-	bool in_chunks;	      /* there is one */
+	uint64_t chunk_bytes;  /* of the chunked body under way, framing included */
+	bool in_chunks;	       /* there is one */
 	uint64_t moved_at;     /* parser.now when bytes last passed */
 	uint64_t moved_before; /* ... and the time before that */
 	uint64_t missed_at;    /* since then bytes passed that were not looked at */
@@ -63,6 +63,7 @@ struct parser {
 	bool after_hole;	  /* a lost request, not answered, is before the newest */
 	bool unseen_answered;	  /* a response to an unseen request came since the newest */
 	bool unpaired;		  /* who answers whom cannot be known any more */
+	int64_t unanswered;	  /* requests less final responses that were seen to begin */
 	enum reason why;	  /* what was last missed, for exchanges that it leaves apart */
 };
 

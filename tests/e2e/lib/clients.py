@@ -130,8 +130,11 @@ class RawPeer:
         else:
             where = ["later" if later else "connect", host, port]
         self.process = test.start_target("raw_peer.py", *where, path, stdin=subprocess.PIPE)
+        # Its TLS library is loaded then: a trace from now on need not wait for that.
         if listen_port:
             self.process.wait_text("^listening")
+        elif later:
+            self.process.wait_text("^waiting")
 
     @property
     def pid(self):

@@ -60,10 +60,11 @@ static void put_data(enum wire_direction direction, const char *text, size_t unc
 			  .local = {127, 0, 0, 1},
 			  .peer = {127, 0, 0, 1}},
 		.position = positions[direction],
+		.other_position = positions[!direction],
 		.moved = (uint32_t)(size + uncaptured),
 		.captured = (uint32_t)size,
 		.direction = direction,
-		.flags = WIRE_FROM_START,
+		.flags = WIRE_FROM_START | WIRE_CALL_START,
 	};
 
 	data.start_ns = data.header.time_ns - MILLISECOND / 2;

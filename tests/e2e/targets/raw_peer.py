@@ -34,6 +34,7 @@ def connect(host, port):
 
 
 def connect_later(host, port):
+    print("waiting", flush=True)
     sys.stdin.readline()
     return connect(host, port)
 
