@@ -13,7 +13,7 @@
  */
 #define COOKIE_LIBRARY(cookie) ((cookie)&0xff) /* enum wire_library */
 #define COOKIE_RETURN	       0x100 /* by uretprobe: the return address is off the stack already */
-#define COOKIE_STACK_SHIFT     32 /* from here: bytes that the stack has grown since the entry */
+#define COOKIE_STACK_SHIFT     32    /* from here: bytes that the stack has grown since the entry */
 
 /* struct traced_process.flags */
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */

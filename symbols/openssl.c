@@ -51,6 +51,7 @@ static const char prefix[] = "SSL_";
 /* What is known of each function while the symbols go by. */
 struct search {
 	uint64_t address[TLS_FUNCTION_COUNT]; /* 0: not seen */
+	uint64_t size[TLS_FUNCTION_COUNT];
 	bool local[TLS_FUNCTION_COUNT];
 	bool boringssl;
 };
@@ -88,6 +89,7 @@ static int search__note(void *context, const struct elf_function *function)
 	 */
 	if (!search->address[i] || (search->local[i] && !function->local)) {
 		search->address[i] = function->address;
+		search->size[i] = function->size;
 		search->local[i] = function->local;
 	}
 	return 0;
@@ -111,6 +113,8 @@ int elf_file__tls_code(struct elf_file *file, struct tls_code *ret_code)
 	for (i = 0; i < TLS_FUNCTION_COUNT; i++) {
 		if (!search.address[i])
 			continue;
+		code.address[i] = search.address[i];
+		code.size[i] = search.size[i];
 		err = elf_file__offset(file, search.address[i], &code.offset[i]);
 		if (err)
 			return err;

@@ -24,18 +24,18 @@
  * Weighed (ns a call, measured in a VM): two emulated sites 328, an emulated site and a stepped
  * one 2460, uprobe and uretprobe on one emulated instruction 283, on a stepped one 2500. A
  * uretprobe is the last choice although it is the cheapest on an emulated instruction: it rewrites
- * the return address, which a seccomp filter may answer with death (6.11 to 6.14), which Go's
+ * the return address, which a seccomp filter may answer with death (6.11+), which Go's
  * runtime does not survive, and which unwinders stumble over. Both are given, so that the caller
  * can decide otherwise: placement.uretprobe is always a right place for one.
  *
  * Weighed as well: hooking the static worker below SSL_read_ex and SSL_write_ex (wrapper__find()),
- * where nothing emulated follows the call. From 1.1.1 to 4.0 the worker leaves by a tail call
- * through the method table, so its exit can only be a uretprobe: 283 in place of 2460, and it sees
- * what goes through BIO_f_ssl, at the price of the hazards above, and of trusting that a function
- * without a name has the arguments we think it has. Only SSL_read_ex proves that: a direct call
- * with all four arguments intact. Hence: SSL_read and SSL_write by their own sites; the _ex
- * functions by their own sites, or, where a uretprobe does no harm, by the worker's. SSL_write_ex
- * needs no probe where there is an SSL_write_ex2 (3.3+): it is a call of that, nothing else.
+ * where nothing emulated follows the call. The worker of Debian's 1.1.1 to 3.6 leaves by a tail
+ * call through the method table, so its exit can only be a uretprobe. Up to 3.5 it begins with a
+ * push: 283 in place of 2460. From 3.6 on it begins with a sub: 2500, no gain. It would see what
+ * goes through BIO_f_ssl, at the price of the hazards above, and of trusting that a function
+ * without a name has the arguments we think it has, which only the wrapper's direct call with all
+ * arguments intact tells. Hence: every function has its own sites. SSL_write_ex needs no probe
+ * where there is an SSL_write_ex2 (3.3+): it is a call of that, nothing else.
  */
 #ifndef TLSTRACE_PLACEMENT_H
 #define TLSTRACE_PLACEMENT_H

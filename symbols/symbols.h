@@ -47,6 +47,8 @@ enum tls_library_kind {
 struct tls_code {
 	enum tls_library_kind library;
 	uint64_t offset[TLS_FUNCTION_COUNT]; /* file offsets of first instructions */
+	uint64_t address[TLS_FUNCTION_COUNT]; /* as linked */
+	uint64_t size[TLS_FUNCTION_COUNT];    /* bytes of code; 0: the symbol does not say */
 };
 
 /* The name a function has in its library, e.g. "SSL_read_ex". */

@@ -18,6 +18,7 @@
 #include <uthash.h>
 
 #include "capture/closure.h"
+#include "capture/emulation.h"
 #include "log.h"
 
 /* Stale connections are looked for at most this often, and only after a process has ended. */
@@ -45,6 +46,8 @@ struct process {
 struct capture {
 	const struct capture_options *options;
 	struct probe_set *probes;
+	struct emulated emulated; /* by this kernel, under a probe */
+	bool places;		  /* probes go where they cost least */
 	struct file *files;
 	size_t tls_files;
 	struct process *processes;
@@ -93,8 +96,9 @@ static bool is_loader_name(const char *path)
 static bool capture__attach_tls(struct capture *capture, const struct mapped_file *mapped,
 				struct elf_file *elf)
 {
+	struct tls_sites sites;
 	struct tls_code code;
-	unsigned int sites;
+	unsigned int count;
 	int err = elf_file__tls_code(elf, &code);
 
 	if (err == -ENOENT)
@@ -103,7 +107,10 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
 		return false;
 	}
-	err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites);
+	err = tls_sites__find(elf, mapped->fd, &code,
+			      capture->places ? &capture->emulated : NULL, &sites);
+	if (!err)
+		err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites, &count);
 	if (err) {
 		log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,
 			    strerror(-err));
@@ -111,7 +118,7 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 	}
 	capture->tls_files++;
 	log_verbose("%s: %s, %u probes", mapped->path,
-		    code.library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl", sites);
+		    code.library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl", count);
 	return true;
 }
 
@@ -702,8 +709,11 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 		return 1;
 	}
 	capture->options = options;
+	if (emulation__try(&capture->emulated))
+		capture->emulated = emulated__default();
 	err = probe_set__new(&probe_options, &capture->probes, &step);
 	status = err ? say_cannot(step, err) : capture__check_namespace(capture);
+	capture->places = !status && !options->classic && probe_set__places(capture->probes);
 	if (!status)
 		status = capture__attach_targets(capture);
 	if (status)

@@ -205,30 +205,58 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct bpf_program *p
 	return err;
 }
 
+/* What the program of a probe must know of the place (probes/state.h). */
+static uint64_t cookie_of(enum tls_library_kind library, const struct placement_site *site)
+{
+	return (uint64_t)site->stack_bytes << COOKIE_STACK_SHIFT | library;
+}
+
+/* The exit first: an entry whose exit is not there would wait in vain. */
+static int probe_set__attach_function(struct probe_set *set, const char *path,
+				      enum tls_function function, enum tls_library_kind library,
+				      const struct placement *placement)
+{
+	struct function_programs programs = programs_of(set->bpf, function);
+	int err = 0;
+
+	if (placement->exit_kind == EXIT_URETPROBE)
+		err = probe_set__attach_uprobe(set, programs.exit, true, path,
+					       placement->uretprobe.offset,
+					       library | COOKIE_RETURN);
+	for (unsigned int i = 0; placement->exit_kind == EXIT_SITES && i < placement->exit_count;
+	     i++) {
+		const struct placement_site *site = &placement->exits[i];
+
+		if (!err)
+			err = probe_set__attach_uprobe(set, programs.exit, false, path,
+						       site->offset, cookie_of(library, site));
+	}
+	if (!err && programs.entry)
+		err = probe_set__attach_uprobe(set, programs.entry, false, path,
+					       placement->entry.offset,
+					       cookie_of(library, &placement->entry));
+	return err;
+}
+
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
-			  unsigned int *ret_sites)
+			  const struct tls_sites *sites, unsigned int *ret_count)
 {
 	size_t before = set->uprobe_count;
 	int err = 0;
 
-	for (int f = 0; f < TLS_FUNCTION_COUNT && !err; f++) {
-		struct function_programs programs = programs_of(set->bpf, f);
-
-		if (!code->offset[f])
-			continue;
-		/* The exit first: an entry whose exit is not there would wait in vain. */
-		if (programs.exit)
-			err = probe_set__attach_uprobe(set, programs.exit, true, path,
-						       code->offset[f],
-						       code->library | COOKIE_RETURN);
-		if (!err && programs.entry)
-			err = probe_set__attach_uprobe(set, programs.entry, false, path,
-						       code->offset[f], code->library);
-	}
+	for (int f = 0; f < TLS_FUNCTION_COUNT && !err; f++)
+		if (sites->wanted[f])
+			err = probe_set__attach_function(set, path, f, code->library,
+							 &sites->placement[f]);
 	if (err)
 		probe_set__drop_uprobes(set, before);
-	*ret_sites = set->uprobe_count - before;
+	*ret_count = set->uprobe_count - before;
 	return err;
+}
+
+bool probe_set__places(const struct probe_set *set)
+{
+	return set->bpf->rodata->have_cookie;
 }
 
 int probe_set__attach_loader(struct probe_set *set, const char *path, uint64_t offset)

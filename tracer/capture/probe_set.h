@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "flow/flow.h"
+#include "sites.h"
 #include "state.h"
 #include "symbols.h"
 
@@ -34,11 +35,17 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 void probe_set__free(struct probe_set *set);
 
 /*
+ * Whether probes can be anywhere in a function: what they must know of the place is in a cookie,
+ * which kernels before 5.15 do not have. Otherwise only sites without stack_bytes will do.
+ */
+bool probe_set__places(const struct probe_set *set);
+
+/*
  * Puts probes on the TLS functions of the file that `path` opens, for all processes. 0, or -errno
- * with none left on it. *ret_sites is the number of probes.
+ * with none left on it. *ret_count is the number of probes.
  */
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
-			  unsigned int *ret_sites);
+			  const struct tls_sites *sites, unsigned int *ret_count);
 
 /* Puts a probe on the dynamic loader's _dl_debug_state at `offset` of the file. 0 or -errno. */
 int probe_set__attach_loader(struct probe_set *set, const char *path, uint64_t offset);
