@@ -35,8 +35,9 @@ struct call {
 	__u8 direction;
 	__u8 counted; /* its bytes count; false when an enclosing call reports them */
 	__u8 many_sockets;
-	__u8 at_end; /* it returned that the stream has ended */
-	__u8 pad[3];
+	__u8 at_end;   /* it returned that the stream has ended */
+	__u8 is_inner; /* there is a call around it */
+	__u8 pad[2];
 	__u32 ports;	/* of sock */
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */
@@ -106,6 +107,8 @@ static __always_inline __u64 wakeup(bool urgent)
 {
 	__u32 consumer = shared.consumer;
 
+	if (shared.wake_always)
+		return BPF_RB_FORCE_WAKEUP;
 	if (consumer == CONSUMER_BUSY)
 		return BPF_RB_NO_WAKEUP;
 	if (consumer == CONSUMER_TIMER && !urgent &&

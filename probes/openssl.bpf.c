@@ -67,22 +67,29 @@ static __always_inline __u64 stack_at_entry(struct pt_regs *ctx, bool is_exit)
 	return cookie & COOKIE_RETURN ? stack - RETURN_POPS : stack;
 }
 
-static __always_inline struct thread *thread_of_current(void)
-{
-	__u64 id = bpf_get_current_pid_tgid();
-	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
-
-	if (thread)
-		return thread;
-	bpf_map_update_elem(&threads, &id, &no_calls, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&threads, &id);
-}
-
 static __always_inline bool is_traced(void)
 {
 	__u32 pid = current_pid();
 
 	return bpf_map_lookup_elem(&traced, &pid);
+}
+
+/*
+ * The current thread's calls; NULL when its process is not traced, or, counted, without room. A
+ * thread that has them is of a traced process: they are dropped when it ends or executes.
+ */
+static __always_inline struct thread *thread_of_current(void)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+
+	if (thread || !is_traced())
+		return thread;
+	bpf_map_update_elem(&threads, &id, &no_calls, BPF_NOEXIST);
+	thread = bpf_map_lookup_elem(&threads, &id);
+	if (!thread)
+		count(&shared.calls_lost);
+	return thread;
 }
 
 /* A function was entered. */
@@ -93,13 +100,9 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	struct thread *thread;
 	struct call *call;
 
-	if (!is_traced())
-		return 0;
 	thread = thread_of_current();
-	if (!thread) {
-		count(&shared.calls_lost);
+	if (!thread)
 		return 0;
-	}
 	depth = thread->depth;
 	for (int i = 0; i < MAX_DEPTH; i++) {
 		__u64 top = depth - 1;
@@ -124,7 +127,8 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	call->buffer = buffer;
 	call->length = length;
 	call->length_at = length_at;
-	call->start_ns = bpf_ktime_get_ns();
+	/* What is read passes at the return; the clock is dear. */
+	call->start_ns = direction == WIRE_READ ? 0 : bpf_ktime_get_ns();
 	call->stack = stack;
 	call->sock = 0;
 	call->tuple.source = WIRE_TUPLE_NONE;
@@ -132,6 +136,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	call->direction = direction;
 	call->counted = counted;
 	call->many_sockets = 0;
+	call->is_inner = depth > 0;
 	call->ports = 0;
 	thread->depth = depth + 1;
 	return 0;
@@ -299,6 +304,8 @@ static __always_inline void report_piece(struct connection_state *state, struct 
 		RESERVE_AND_READ(record, source, captured, read_failed, 256);
 	else if (captured <= 1024)
 		RESERVE_AND_READ(record, source, captured, read_failed, 1024);
+	else if (captured <= 2048)
+		RESERVE_AND_READ(record, source, captured, read_failed, 2048);
 	else if (captured <= 4096)
 		RESERVE_AND_READ(record, source, captured, read_failed, 4096);
 	else
@@ -469,7 +476,10 @@ struct {
 /* A data function returned after moving `size` bytes (0: none, whatever the reason). */
 static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 size, bool at_end)
 {
-	if (!size && !call->sock && !at_end)
+	/* Its socket may be of use to the call around it, or when it is new to the connection. */
+	bool tells_socket = call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE);
+
+	if (!size && !tells_socket && !at_end)
 		return 0;
 	call->moved = size;
 	call->at_end = at_end;

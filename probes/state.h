@@ -108,7 +108,7 @@ struct shared {
 	__u64 connections_lost; /* calls on more connections than are kept */
 	__u64 wake_bytes;	/* ring fill at which a busy program is woken early */
 	__u32 consumer;		/* enum consumer_state */
-	__u32 pad;
+	__u32 wake_always;	/* for comparison: a wakeup for each record */
 };
 
 #endif

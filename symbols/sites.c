@@ -99,8 +99,8 @@ int tls_sites__find(const struct elf_file *file, int fd, const struct tls_code *
 		if (!emulated || err)
 			ret_sites->placement[f] =
 				plain_placement(&needs[f], code->offset[f],
-						emulated ? "its code cannot be read as a whole" :
-							   "asked for");
+						emulated ? "its code cannot be read as a whole"
+							 : "asked for");
 	}
 	return 0;
 }

@@ -46,7 +46,7 @@ enum tls_library_kind {
 /* The TLS code of one file. offset[f] is 0 where the file does not define the function. */
 struct tls_code {
 	enum tls_library_kind library;
-	uint64_t offset[TLS_FUNCTION_COUNT]; /* file offsets of first instructions */
+	uint64_t offset[TLS_FUNCTION_COUNT];  /* file offsets of first instructions */
 	uint64_t address[TLS_FUNCTION_COUNT]; /* as linked */
 	uint64_t size[TLS_FUNCTION_COUNT];    /* bytes of code; 0: the symbol does not say */
 };

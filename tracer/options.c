@@ -17,6 +17,8 @@ enum {
 	OPT_HEADER = 256,
 	OPT_SHOW_SECRETS,
 	OPT_CHECK,
+	OPT_RING_SIZE,
+	OPT_CLASSIC,
 	OPT_VERSION,
 	OPT_HELP,
 };
@@ -47,6 +49,9 @@ static const char help[] =
 	"  -n, --count N           after N requests\n"
 	"  -d, --duration SECONDS  after that time\n"
 	"\n"
+	"      --ring-size MB      room for records between the kernel and tlstrace: a power of "
+	"2,\n"
+	"                          up to 1024; default: from the memory, 4 to 16\n"
 	"  -q, --quiet             say less on stderr\n"
 	"  -v, --verbose           say more on stderr; twice for even more\n"
 	"      --check             say what this kernel and these privileges allow\n"
@@ -81,6 +86,8 @@ static const struct option long_options[] = {
 	{"count", required_argument, NULL, 'n'},
 	{"duration", required_argument, NULL, 'd'},
 	{"check", no_argument, NULL, OPT_CHECK},
+	{"ring-size", required_argument, NULL, OPT_RING_SIZE},
+	{"classic", no_argument, NULL, OPT_CLASSIC}, /* for measuring, not in the help */
 	{"quiet", no_argument, NULL, 'q'},
 	{"verbose", no_argument, NULL, 'v'},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -153,6 +160,18 @@ static uint64_t parse_count(const char *text)
 	return count;
 }
 
+static size_t parse_ring_size(const char *text)
+{
+	char *end;
+	unsigned long size;
+
+	errno = 0;
+	size = strtoul(text, &end, 10);
+	if (end == text || *end || errno || !size || size > 1024 || size & (size - 1))
+		usage_error("--ring-size %s: a power of 2 is needed, from 1 to 1024 (MB)", text);
+	return size << 20;
+}
+
 static uint64_t parse_duration(const char *text)
 {
 	char *end;
@@ -218,6 +237,12 @@ static void take_option(struct options *options, int option, const char *value)
 		break;
 	case OPT_CHECK:
 		options->check = true;
+		break;
+	case OPT_RING_SIZE:
+		options->ring_bytes = parse_ring_size(value);
+		break;
+	case OPT_CLASSIC:
+		options->classic = true;
 		break;
 	case 'q':
 		options->verbosity = -1;

@@ -36,6 +36,8 @@ struct options {
 	bool show_secrets;
 	uint64_t count;	      /* entries; 0: no limit */
 	uint64_t duration_ns; /* 0: no limit */
+	size_t ring_bytes;    /* 0: chosen from the memory */
+	bool classic;	      /* capture_options.classic */
 	int verbosity;	      /* -q: -1, -v: 1, -vv: 2 */
 };
 

@@ -219,7 +219,8 @@ static int trace__attach(struct trace *trace)
 		.binaries = options->binaries,
 		.binary_count = options->binary_count,
 		.command = trace->command.pid,
-		.ring_bytes = ring_bytes(),
+		.ring_bytes = options->ring_bytes ? options->ring_bytes : ring_bytes(),
+		.classic = options->classic,
 		.record = on_record,
 		.context = trace,
 	};

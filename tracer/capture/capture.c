@@ -107,8 +107,8 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
 		return false;
 	}
-	err = tls_sites__find(elf, mapped->fd, &code,
-			      capture->places ? &capture->emulated : NULL, &sites);
+	err = tls_sites__find(elf, mapped->fd, &code, capture->places ? &capture->emulated : NULL,
+			      &sites);
 	if (!err)
 		err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites, &count);
 	if (err) {
@@ -698,6 +698,7 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 	struct capture *capture = calloc(1, sizeof(*capture));
 	struct probe_set_options probe_options = {
 		.ring_bytes = options->ring_bytes,
+		.wake_always = options->classic,
 		.record = on_record,
 		.context = capture,
 	};
@@ -787,7 +788,8 @@ int capture__held_map_fd(const struct capture *capture)
 
 void capture__direct(struct capture *capture, const struct directive *directive)
 {
-	probe_set__direct(capture->probes, directive);
+	if (!capture->options->classic)
+		probe_set__direct(capture->probes, directive);
 }
 
 void capture__forget(struct capture *capture, uint32_t pid,

@@ -3,14 +3,13 @@
 #include "capture/emulation.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <link.h>
-#include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "capture/uprobe.h"
 
 #if defined(__x86_64__)
 
@@ -57,19 +56,6 @@ static const struct sample samples[] = {
 };
 #define SAMPLE_COUNT (sizeof(samples) / sizeof(samples[0]))
 
-static int read_type(uint32_t *ret_type)
-{
-	FILE *file = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
-	int err = 0;
-
-	if (!file)
-		return -errno;
-	if (fscanf(file, "%u", ret_type) != 1)
-		err = -EOPNOTSUPP;
-	fclose(file);
-	return err;
-}
-
 struct place {
 	uintptr_t address;
 	uint64_t offset;
@@ -112,109 +98,57 @@ static bool has_stepped(void)
 	return found;
 }
 
-/*
- * What a child found, in one write to the pipe. Where the kernel does not let one instruction be
- * probed, that one is not emulated; anything else is wrong with all of them.
- */
-struct finding {
-	enum instruction_class class;
-	int err;
-	bool is_emulated;
-};
-
-static struct finding sample__try(const struct sample *sample, uint32_t type)
+/* In a child: runs the sample, and tells by its exit status whether it was emulated. */
+static void __attribute__((noreturn)) run_sample(const struct sample *sample)
 {
-	struct place place = {.address = (uintptr_t)sample->site};
-	struct finding finding = {.class = sample->class};
-	struct perf_event_attr attr = {
-		.type = type,
-		.size = sizeof(attr),
-		.uprobe_path = (uintptr_t) "/proc/self/exe",
-	};
-	uint64_t hits = 0;
-	int event;
+	static const unsigned char breakpoint = 0xcc;
 
-	dl_iterate_phdr(note_offset, &place);
-	if (place.offset == 0) { /* this code is in a shared object */
-		finding.err = -EOPNOTSUPP;
-		return finding;
-	}
-	attr.probe_offset = place.offset;
-	event = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	if (event < 0) {
-		if (errno != EINVAL && errno != ENOTSUP)
-			finding.err = -errno;
-		return finding;
-	}
+	/* A probe that is not there would look like one that costs nothing. */
+	if (memcmp(sample->site, &breakpoint, 1))
+		_exit(1);
 	sample->run();
-	finding.is_emulated =
-		!has_stepped() && read(event, &hits, sizeof(hits)) == sizeof(hits) && hits == 1;
-	/* The event stays open until the process is gone. */
-	return finding;
+	_exit(has_stepped());
 }
 
-/*
- * Runs in a child, and starts one of its own for each sample, that nobody waits for: it takes the
- * kernel 100 ms to take a uprobe away, which is when such a process ends.
- */
-static void start_trials(int pipe_fd, uint32_t type)
+/* Whether the kernel emulates the sample, on which a probe is. Each has a process of its own. */
+static bool is_emulated(const struct sample *sample)
 {
-	struct finding finding;
-	size_t i;
+	int status = 1;
+	pid_t pid = fork();
 
-	/* No file of the program may stay open that long. */
-	if (dup2(pipe_fd, 0) != 0 || close_range(1, ~0U, 0))
-		return;
-	for (i = 0; i < SAMPLE_COUNT; i++) {
-		if (fork() != 0)
-			continue;
-		finding = sample__try(&samples[i], type);
-		_exit(write(0, &finding, sizeof(finding)) == sizeof(finding) ? 0 : 1);
-	}
+	if (!pid)
+		run_sample(sample);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return false;
+	return pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
 }
 
 int emulation__try(struct emulated *ret_emulated)
 {
 	struct emulated emulated = {0};
-	struct finding finding;
-	int pipe_fds[2], err;
-	uint32_t type;
-	size_t count = 0;
-	ssize_t n;
-	pid_t pid;
+	uint64_t offsets[SAMPLE_COUNT];
+	int link;
 
-	err = read_type(&type);
-	if (err)
-		return err;
-	if (pipe2(pipe_fds, O_CLOEXEC))
-		return -errno;
-	pid = fork();
-	if (pid == 0) {
-		start_trials(pipe_fds[1], type);
-		_exit(0);
+	for (size_t i = 0; i < SAMPLE_COUNT; i++) {
+		struct place place = {.address = (uintptr_t)samples[i].site};
+
+		dl_iterate_phdr(note_offset, &place);
+		if (!place.offset) /* this code is in a shared object */
+			return -EOPNOTSUPP;
+		offsets[i] = place.offset;
 	}
-	if (pid < 0)
-		err = -errno;
-	close(pipe_fds[1]);
-	while (!err && count < SAMPLE_COUNT) {
-		n = read(pipe_fds[0], &finding, sizeof(finding));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n != sizeof(finding))
-			break; /* some of them could not be started */
-		count++;
-		err = finding.err;
-		if (finding.is_emulated)
-			emulated.classes |= 1U << finding.class;
-	}
-	close(pipe_fds[0]);
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	if (!err && emulated.classes == 0)
-		err = -EOPNOTSUPP;
-	if (!err)
-		*ret_emulated = emulated;
-	return err;
+	link = uprobe__attach_nothing("/proc/self/exe", offsets, SAMPLE_COUNT);
+	if (link < 0)
+		return link;
+	for (size_t i = 0; i < SAMPLE_COUNT; i++)
+		if (is_emulated(&samples[i]))
+			emulated.classes |= 1U << samples[i].class;
+	close(link);
+	if (!emulated.classes)
+		return -EOPNOTSUPP;
+	*ret_emulated = emulated;
+	return 0;
 }
 
 #else

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Which instructions the running kernel emulates under a uprobe, found by trying and without
- * timing: a child of ours runs one of each with a uprobe on it; if the kernel had to single-step
- * it, the child's memory has an `[uprobes]` mapping from then on (xol_add_vma() in
- * kernel/events/uprobes.c). The uprobes are perf events on this program's own file and count for
- * the child only.
+ * timing: a child of ours runs each with a uprobe on it; if the kernel had to single-step it, the
+ * child's memory has an `[uprobes]` mapping from then on (xol_add_vma() in
+ * kernel/events/uprobes.c).
  */
 #ifndef TLSTRACE_EMULATION_H
 #define TLSTRACE_EMULATION_H
@@ -12,9 +11,9 @@
 #include "placement.h"
 
 /*
- * 0, or -errno when it cannot be tried (-EACCES and -EPERM without the privilege, -ENOENT and
- * -EOPNOTSUPP without uprobe events): emulated__default() is then the best guess. An instruction
- * that could not be tried counts as not emulated. Forks: to be called before there are threads.
+ * 0, or -errno when it cannot be tried (without the privilege, or without uprobe_multi links, whose
+ * one removal does not take long): emulated__default() is then the best guess. An instruction that
+ * could not be tried counts as not emulated. Forks: to be called before there are threads.
  */
 int emulation__try(struct emulated *ret_emulated);
 

@@ -93,6 +93,7 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 		goto out;
 	}
 	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
+	set->bpf->bss->shared.wake_always = options->wake_always;
 	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
 	set->bpf->rodata->have_cookie =
 		libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, NULL) > 0;

@@ -19,6 +19,7 @@ typedef void record_fn(void *context, struct bytes record);
 
 struct probe_set_options {
 	size_t ring_bytes; /* a power of two, at least a page */
+	bool wake_always;  /* a wakeup for each record */
 	record_fn *record;
 	void *context;
 };

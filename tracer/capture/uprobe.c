@@ -31,8 +31,8 @@ struct link_create_uprobe_multi {
 	__u32 pad;
 };
 
-static int create_link(int program_fd, bool is_return, const char *path, uint64_t offset,
-		       uint64_t cookie)
+static int create_link(int program_fd, bool is_return, const char *path, const uint64_t *offsets,
+		       const uint64_t *cookies, size_t count)
 {
 	/* The rest of the union must be zero, or the kernel refuses it. */
 	union {
@@ -45,15 +45,15 @@ static int create_link(int program_fd, bool is_return, const char *path, uint64_
 	all.link.prog_fd = (__u32)program_fd;
 	all.link.attach_type = TRACE_UPROBE_MULTI;
 	all.link.path = (__u64)(uintptr_t)path;
-	all.link.offsets = (__u64)(uintptr_t)&offset;
-	all.link.cookies = (__u64)(uintptr_t)&cookie;
-	all.link.count = 1;
+	all.link.offsets = (__u64)(uintptr_t)offsets;
+	all.link.cookies = (__u64)(uintptr_t)cookies;
+	all.link.count = (__u32)count;
 	all.link.multi_flags = is_return ? UPROBE_MULTI_RETURN : 0;
 	fd = syscall(SYS_bpf, BPF_LINK_CREATE, &all, sizeof(all.link));
 	return fd < 0 ? -errno : (int)fd;
 }
 
-bool uprobe__multi_works(void)
+int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count)
 {
 	/* return 0 */
 	static const struct bpf_insn nothing[] = {
@@ -61,16 +61,23 @@ bool uprobe__multi_works(void)
 		{.code = BPF_JMP | BPF_EXIT},
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = TRACE_UPROBE_MULTI);
-	int program, err;
+	int program, link;
 
-	program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tlstrace_multi", "GPL", nothing,
+	program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tlstrace_nothing", "GPL", nothing,
 				sizeof(nothing) / sizeof(nothing[0]), &opts);
 	if (program < 0)
-		return false;
-	/* A kernel that knows such links looks at the path, and / is no regular file. */
-	err = create_link(program, false, "/", 0, 0);
+		return -errno;
+	link = create_link(program, false, path, offsets, NULL, count);
 	close(program);
-	return err == -EBADF;
+	return link;
+}
+
+bool uprobe__multi_works(void)
+{
+	uint64_t offset = 0;
+
+	/* A kernel that knows such links looks at the path, and / is no regular file. */
+	return uprobe__attach_nothing("/", &offset, 1) == -EBADF;
 }
 
 void uprobe__want_multi(struct bpf_object *object)
@@ -90,7 +97,7 @@ int uprobe__attach(const struct bpf_program *program, bool multi, bool is_return
 
 	if (multi) {
 		probe.link_fd =
-			create_link(bpf_program__fd(program), is_return, path, offset, cookie);
+			create_link(bpf_program__fd(program), is_return, path, &offset, &cookie, 1);
 		if (probe.link_fd < 0)
 			return probe.link_fd;
 	} else {

@@ -33,6 +33,12 @@ struct uprobe {
 int uprobe__attach(const struct bpf_program *program, bool multi, bool is_return, const char *path,
 		   uint64_t offset, uint64_t cookie, struct uprobe *ret_probe);
 
+/*
+ * Puts probes that do nothing on `count` instructions of a file, by a multi link. Its fd, to be
+ * closed, or -errno.
+ */
+int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count);
+
 /* Detaches all; takes about as long as detaching one. */
 void uprobe__detach_all(struct uprobe *probes, size_t count);
 
