@@ -3,11 +3,11 @@
 # $(RESULTS)/NAME.txt.
 #
 #   make test       all suites, then a line for each; a machine without the tools gets them first
-#   make unit, test-san (unit tests with sanitizers), golden, test-e2e      one suite
+#   make unit, test-san (unit tests with sanitizers), placement, golden, test-e2e   one suite
 #   make lint       style and static checks; `make format` does what can be done about style
 
 RESULTS ?= $(O)/results
-SUITES  := unit test-san golden test-e2e
+SUITES  := unit test-san placement golden test-e2e
 
 test:
 	scripts/setup build test
@@ -30,6 +30,13 @@ unit: $(O)/unit-tests
 test-san:
 	$(MAKE) --no-print-directory O=$(O)/san SANITIZE=1 RESULTS=$(RESULTS) UNIT_NAME=san unit
 
+$(O)/placement-check: $(call obj,tests/bpf/placement_check.c tracer/capture/emulation.c \
+			tracer/capture/uprobe.c) $(O)/libsymbols.a
+	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf -lZydis -ldl
+
+placement: $(O)/placement-check
+	tests/bpf/run_placement $(O)/placement-check $(O)/placement $(RESULTS)
+
 golden: all
 	@mkdir -p $(RESULTS)
 	TLSTRACE=$(O)/tlstrace tests/golden/run --results $(RESULTS)/golden.txt
@@ -48,7 +55,7 @@ bench:
 	$(MAKE) all
 	tests/bench/bench.py --tlstrace $(O)/tlstrace
 
-.PHONY: test unit test-san golden test-e2e demo bench
+.PHONY: test unit test-san placement golden test-e2e demo bench
 
 # ---- lint ----
 

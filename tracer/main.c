@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* tlstrace: shows every HTTP request that programs make or serve over TLS. */
 #include "capture/check.h"
+#include "capture/explain.h"
 #include "log.h"
 #include "options.h"
 #include "trace.h"
@@ -15,6 +16,8 @@ int main(int argc, char **argv)
 	log__set_level(levels[options.verbosity > 2 ? 3 : options.verbosity + 1]);
 	if (options.check)
 		status = check__run();
+	else if (options.explain)
+		status = explain__run(options.explain);
 	else if (options.replay_path)
 		status = replay__run(&options);
 	else

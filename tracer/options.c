@@ -28,6 +28,7 @@ static const char help[] =
 	"       tlstrace [OPTIONS] -p PID[,PID...]\n"
 	"       tlstrace [OPTIONS] -b PATH\n"
 	"       tlstrace [OPTIONS] -r FILE\n"
+	"       tlstrace -e PID | --check\n"
 	"\n"
 	"Shows every HTTP request that programs make or serve over TLS: strace for HTTPS.\n"
 	"\n"
@@ -54,6 +55,7 @@ static const char help[] =
 	"                          up to 1024; default: from the memory, 4 to 16\n"
 	"  -q, --quiet             say less on stderr\n"
 	"  -v, --verbose           say more on stderr; twice for even more\n"
+	"  -e, --explain PID       say what is found in a process and what would be attached\n"
 	"      --check             say what this kernel and these privileges allow\n"
 	"      --version           print the version\n"
 	"      --help              print this\n"
@@ -71,12 +73,13 @@ static const char help[] =
 	"  tlstrace -f json -b /usr/sbin/nginx | jq .url.path\n";
 
 /* `+`: what follows COMMAND belongs to it. `:` a missing value is told apart. */
-static const char short_options[] = "+:p:b:r:f:o:Hw:n:d:qv";
+static const char short_options[] = "+:p:b:r:e:f:o:Hw:n:d:qv";
 
 static const struct option long_options[] = {
 	{"pid", required_argument, NULL, 'p'},
 	{"binary", required_argument, NULL, 'b'},
 	{"read", required_argument, NULL, 'r'},
+	{"explain", required_argument, NULL, 'e'},
 	{"format", required_argument, NULL, 'f'},
 	{"output", required_argument, NULL, 'o'},
 	{"headers", no_argument, NULL, 'H'},
@@ -133,6 +136,18 @@ static void add_pids(struct options *options, const char *list)
 		options->pids[options->pid_count++] = (pid_t)pid;
 		at = *end ? end + 1 : end;
 	} while (*at);
+}
+
+static pid_t parse_pid(const char *text)
+{
+	char *end;
+	long pid;
+
+	errno = 0;
+	pid = strtol(text, &end, 10);
+	if (end == text || *end || errno || pid <= 0 || pid > 0x7fffffff)
+		usage_error("-e %s: not a process id", text);
+	return (pid_t)pid;
 }
 
 static void add_header_glob(struct options *options, const char *name)
@@ -209,6 +224,9 @@ static void take_option(struct options *options, int option, const char *value)
 	case 'r':
 		options->replay_path = value;
 		break;
+	case 'e':
+		options->explain = parse_pid(value);
+		break;
 	case 'f':
 		options->sink = sink__find(value);
 		if (!options->sink)
@@ -283,11 +301,11 @@ void options__parse(int argc, char **argv, struct options *ret_options)
 	if (optind < argc)
 		options.command = &argv[optind];
 	modes = (options.pid_count || options.binary_count) + !!options.command +
-		!!options.replay_path + options.check;
+		!!options.replay_path + !!options.explain + options.check;
 	if (!modes)
 		usage_error("what is to be traced? Give a COMMAND, -p PID or -b PATH");
 	if (modes > 1)
-		usage_error("COMMAND, -p and -b, -r and --check exclude each other");
+		usage_error("COMMAND, -p and -b, -r, -e and --check exclude each other");
 	if (options.replay_path && options.write_path)
 		usage_error("-r and -w exclude each other");
 	*ret_options = options;

@@ -26,6 +26,7 @@ struct options {
 	char **command; /* NULL: none */
 	const char *replay_path;
 	bool check;
+	pid_t explain; /* 0: none */
 
 	const char *output_path; /* NULL: stdout, or stderr with a command */
 	const char *write_path;

@@ -1,21 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Measures what tracing costs: CPU of an nginx worker per HTTPS request, requests a second, and
-what tlstrace itself needs.
+"""Measures what tracing costs the traced, and what tlstrace itself needs. See docs/performance.md.
 
-nginx (one worker, keep-alive, 1 KB bodies from memory) under wrk, in short rounds that take turns:
-one of each variant, again and again, so that a change of the machine's mood meets all alike. The
-table has the medians. A variant is a class below: what runs beside nginx while wrk does.
+Loads on one nginx worker run in short rounds that take turns: one of each variant, again and
+again, so that a change of the machine's mood meets all alike. The tables have the medians.
 """
 
 import argparse
 import json
 import os
-import re
+import platform
+import resource
 import shutil
-import statistics
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../e2e"))
@@ -24,152 +23,145 @@ sys.dont_write_bytecode = True
 # pylint: disable=wrong-import-position
 from lib import needs, pki, processes
 from lib.case import Failure
-from lib.servers import NGINX, Nginx, own_copy
 from lib.test import Test
 
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-TARGET = "/memory/1k"
+from parts import PARTS
+from rig import Server, cpu_seconds, medians, say, wrk
+from variants import VARIANTS
 
-
-def cpu_seconds(pid):
-    """User and system time that a process has used."""
-    with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
-
-
-def peak_memory_mb(pid):
-    with open(f"/proc/{pid}/status", encoding="latin-1") as file:
-        return int(re.search(r"VmHWM:\s*(\d+) kB", file.read())[1]) / 1024
-
-
-def lines_with(path, text):
-    with open(path, "rb") as file:
-        return sum(text in line for line in file)
-
-
-class Untraced:
-    """nginx alone."""
-
-    name = "untraced"
-
-    def __init__(self, test, nginx):
-        pass
-
-    def begin(self):
-        """Called once it is at work, before the load."""
-
-    def end(self):
-        """Called after the load; returns figures of its own, by the names of COLUMNS."""
-        return {}
-
-
-class Traced:
-    """tlstrace -b NGINX -f json -o FILE."""
-
-    name = "tlstrace"
-
-    def __init__(self, test, nginx):
-        self._trace = test.trace("-b", nginx.binary)
-        self._cpu_at_begin = 0
-
-    def begin(self):
-        self._cpu_at_begin = cpu_seconds(self._trace.pid)
-
-    def end(self):
-        cpu = cpu_seconds(self._trace.pid) - self._cpu_at_begin
-        memory = peak_memory_mb(self._trace.pid)
-        status = self._trace.stop()
-        if status != 0:
-            raise Failure(f"tlstrace ended with {status}:\n{self._trace.stderr()}")
-        entries, lost, _ = self._trace.totals()
-        figures = {"tracer_cpu": cpu, "tracer_memory_mb": memory, "entries": entries,
-                   "complete": lines_with(self._trace.path, b'"complete":true'), "lost": lost}
-        os.unlink(self._trace.path)
-        return figures
-
-
-VARIANTS = (Untraced, Traced)
-
-
-def wrk(test, nginx, options):
-    """Runs the load; returns (requests, requests a second)."""
-    process = test.run(["wrk", "-t1", "-c", options.connections, "-d", f"{options.seconds}s",
-                        nginx.url(TARGET)], timeout=options.seconds + 30)
-    text = process.text()
-    if process.poll() != 0 or "Socket errors" in text or "Non-2xx" in text:
-        raise Failure(f"wrk:\n{process.output()}")
-    return (int(re.search(r"(\d+) requests in", text)[1]),
-            float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]))
-
-
-def measure(test, nginx, variant_class, options):
-    """One round: its figures by name."""
-    variant = variant_class(test, nginx)
-    worker = nginx.workers[0]
-    variant.begin()
-    before = cpu_seconds(worker)
-    requests, rate = wrk(test, nginx, options)
-    cpu = cpu_seconds(worker) - before
-    own = variant.end()
-    figures = {"cpu_us": cpu / requests * 1e6, "rate": rate, "requests": requests}
-    if "tracer_cpu" in own:
-        figures["tracer_cpu_us"] = own.pop("tracer_cpu") / requests * 1e6
-    return {**figures, **own}
-
-
-# Name in the figures, heading, format; the first two also as a ratio to the first variant.
+# Name: heading, target, arguments for wrk.
+LOADS = {
+    "1k": ("1 KB, keep-alive", "/1k", ()),
+    "100k": ("100 KB, keep-alive", "/100k", ()),
+    "close": ("1 KB, a connection per request", "/1k", ("-H", "Connection: close")),
+}
+# Name in the figures, heading, format.
 COLUMNS = (
-    ("cpu_us", "nginx µs/req", "{:.2f}"), ("rate", "req/s", "{:.0f}"),
-    ("tracer_cpu_us", "tracer µs/req", "{:.2f}"), ("tracer_memory_mb", "peak RSS MB", "{:.1f}"),
-    ("requests", "requests", "{:.0f}"), ("entries", "entries", "{:.0f}"),
-    ("complete", "complete", "{:.0f}"), ("lost", "events lost", "{:.0f}"))
-RATIOS = ("cpu_us", "rate")
+    ("cpu_us", "nginx µs/req", "{:.2f}"), ("added_us", "added", "{:+.2f}"),
+    ("added_share", "added %", "{:+.0%}"), ("rate", "req/s", "{:.0f}"),
+    ("tracer_cpu_us", "tracer µs/req", "{:.2f}"), ("memory_mb", "peak RSS MB", "{:.1f}"),
+    ("entries_share", "entries/req", "{:.4f}"), ("whole_share", "complete+tuple/req", "{:.4f}"),
+    ("lost", "lost", "{:.0f}"))
 
 
-def table(rounds):
-    """The medians of every variant's rounds, as lines of text."""
-    medians = {name: {key: statistics.median(r[key] for r in figures) for key in figures[0]}
-               for name, figures in rounds.items()}
-    base = next(iter(medians.values()))
-    rows = [["variant"]]
-    for key, heading, _ in COLUMNS:
-        rows[0] += [heading] + (["ratio"] if key in RATIOS else [])
-    for name, values in medians.items():
-        row = [name]
-        for key, _, form in COLUMNS:
-            row.append(form.format(values[key]) if key in values else "-")
-            if key in RATIOS:
-                row.append(f"{values[key] / base[key]:.2f}")
-        rows.append(row)
+def measure(test, server, variant_class, load, options):
+    """One round: its figures by name."""
+    _, target, more = LOADS[load]
+    variant = variant_class(test, server)
+    variant.begin()
+    before = cpu_seconds(server.worker)
+    requests, rate = wrk(test, server, variant.url(target), options.seconds,
+                         options.connections, *more)
+    cpu = cpu_seconds(server.worker) - before
+    own = variant.end()
+    figures = {"cpu_us": cpu / requests * 1e6, "rate": rate, "requests": requests, **own}
+    if "tracer_cpu" in own:
+        figures["tracer_cpu_us"] = own["tracer_cpu"] / requests * 1e6
+    for key in {"entries", "whole"} & own.keys():
+        figures[f"{key}_share"] = own[key] / requests
+    return figures
+
+
+def measure_loads(test, server, loads, options):
+    """Medians: load -> variant -> figures."""
+    variants = [v for v in VARIANTS if v.available()]
+    result = {}
+    for load in loads:
+        rounds = {variant.name: [] for variant in variants}
+        for number in range(options.rounds):
+            for variant in variants:
+                figures = measure(test, server, variant, load, options)
+                rounds[variant.name].append(figures)
+                say(f"{load} round {number + 1}/{options.rounds} {variant.name}: "
+                    f"{figures['cpu_us']:.2f} µs/req, {figures['rate']:.0f} req/s")
+        result[load] = {name: medians(figures) for name, figures in rounds.items()}
+        base = result[load]["untraced"]["cpu_us"]
+        for name, figures in result[load].items():
+            if name != "untraced":
+                figures["added_us"] = figures["cpu_us"] - base
+                figures["added_share"] = figures["cpu_us"] / base - 1
+            if "lost" in figures:
+                figures["lost"] = sum(r["lost"] for r in rounds[name])  # each one matters
+    return result
+
+
+def table(load, variants):
+    rows = [[LOADS[load][0]] + [heading for _, heading, _ in COLUMNS]]
+    for name, figures in variants.items():
+        rows.append([name] + [form.format(figures[key]) if key in figures else "-"
+                              for key, _, form in COLUMNS])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths[0] = max(len(heading) for heading, _, _ in LOADS.values())
     return ["  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
                       for column, (cell, width) in enumerate(zip(row, widths))) for row in rows]
+
+
+def bars(loads, parts):
+    """What issue 3 asks for: (text, value, limit, unit)."""
+    small, large, many = loads.get("1k"), parts.get("download"), parts.get("connections")
+    if small:
+        ours = small["tlstrace"]
+        yield "added CPU, of what classic adds", ours["added_us"] / small["classic"]["added_us"], \
+            0.25, ""
+        yield "added CPU, of untraced", 100 * ours["added_share"], 30, " %"
+        yield "tlstrace's CPU per request", ours["tracer_cpu_us"], 4, " µs"
+        yield "requests without a whole entry", max(0, 100 * (1 - ours["whole_share"])), 0, " %"
+        yield "events lost", ours["lost"], 0, ""
+    if large:
+        yield "download: added CPU", 100 * large["added"], 3, " %"
+        yield "download: moved to user space", large["recorded"] / 1e6, 10, " MB"
+        yield "download: peak RSS", large["memory_mb"], 64, " MB"
+    if many:
+        yield "open connections: peak RSS", many["memory_mb"], 128, " MB"
+        # Not the first pages: what a process has touched once may stay with it.
+        yield "open connections: kept after the close", many["closed"] - many["before"], \
+            (many["open"] - many["before"]) / 4, " MB"
+
+
+def processor():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tlstrace", default=os.path.join(HERE, "../../build/tlstrace"))
-    parser.add_argument("--rounds", type=int, default=7, help="of each variant")
-    parser.add_argument("--seconds", type=int, default=2, help="of load in a round")
+    parser.add_argument("--rounds", type=int, default=5, help="of each variant")
+    parser.add_argument("--seconds", type=int, default=1, help="of load in a round")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--json", metavar="FILE", help="write the figures of every round to FILE")
+    parser.add_argument("--only", metavar="NAME", action="append",
+                        choices=[*LOADS, *PARTS], help=f"of {', '.join([*LOADS, *PARTS])}; "
+                        "repeatable")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     return parser.parse_args()
 
 
 def run(options, directory):
+    wanted = options.only or [*LOADS, *PARTS]
     test = Test(directory, os.path.abspath(options.tlstrace), pki.make(directory), directory)
-    # A copy, so that nginxes of others on this host are not in the count.
-    nginx = Nginx(test, workers=1, binary=own_copy(test, NGINX), log=False)
-    wrk(test, nginx, options)  # the first round warms caches up and is not counted
-    rounds = {variant.name: [] for variant in VARIANTS}
-    for number in range(options.rounds):
-        for variant in VARIANTS:
-            figures = measure(test, nginx, variant, options)
-            rounds[variant.name].append(figures)
-            print(f"bench: round {number + 1}/{options.rounds} {variant.name}: "
-                  f"{figures['cpu_us']:.2f} µs/req, {figures['rate']:.0f} req/s", file=sys.stderr)
-    return rounds
+    server = Server(test)
+    wrk(test, server, server.url("/1k"), 1, options.connections)  # warms caches up
+    print(f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} CPUs, Linux "
+          f"{platform.release()}, load average {os.getloadavg()[0]:.1f} at the start\n"
+          f"medians of {options.rounds} rounds of {options.seconds} s, "
+          f"{options.connections} connections; lost: the sum of all rounds\n")
+    loads = measure_loads(test, server, [n for n in LOADS if n in wanted], options)
+    for load, variants in loads.items():
+        print("\n".join(table(load, variants)), flush=True)
+    parts = {}
+    for name in (n for n in PARTS if n in wanted):
+        say(name)
+        title, part = PARTS[name]
+        lines, parts[name] = part(test, server, options)
+        print(f"\n{title}\n" + "\n".join(f"  {line}" for line in lines), flush=True)
+    print("\nbars")
+    for text, value, limit, unit in bars(loads, parts):
+        print(f"  {text:40} {value:8.2f}{unit}, at most {limit:.2f}{unit}: "
+              f"{'met' if value <= limit else 'NOT met'}")
+    return {"loads": loads, "parts": parts}
 
 
 def main():
@@ -179,10 +171,12 @@ def main():
         if reason:
             print(f"bench: {reason}", file=sys.stderr)
             return 3
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     processes.adopt_orphans()
     directory = tempfile.mkdtemp(prefix="tlstrace-bench-")
     try:
-        rounds = run(options, directory)
+        figures = run(options, directory)
     except Failure as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
@@ -191,10 +185,7 @@ def main():
         shutil.rmtree(directory, ignore_errors=True)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(rounds, file, indent=1)
-    print(f"medians of {options.rounds} rounds of {options.seconds} s, "
-          f"{options.connections} connections, 1 KB, keep-alive")
-    print("\n".join(table(rounds)))
+            json.dump(figures, file, indent=1)
     return 0
 
 

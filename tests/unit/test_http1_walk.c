@@ -13,7 +13,7 @@
 	"1\r\nx\r\n0\r\n\r\n"                                                                      \
 	"GET /2 HTTP/1.1\r\n\r\n"
 #define HEAD   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n"
-#define CHUNKS "5\r\nhello\r\n0A;ext=1\r\n0123\r\n5\r\n9\r\n1\r\n\n\r\nc\r\n0\r\n\r\nb2345678\r\n"
+#define CHUNKS "5\r\nhello\r\n0A;ext=1\r\n0123\r\n5\r\n9\r\n1\r\n\n\r\nc\r\n0\r\n\r\nb234567\r\n"
 #define END    "000\r\nA: 1\r\nB: 2\r\n\r\n"
 #define NEXT   "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok"
 

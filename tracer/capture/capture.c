@@ -19,6 +19,7 @@
 
 #include "capture/closure.h"
 #include "capture/emulation.h"
+#include "capture/target.h"
 #include "log.h"
 
 /* Stale connections are looked for at most this often, and only after a process has ended. */
@@ -84,14 +85,6 @@ static struct file *capture__file(struct capture *capture, const struct mapped_f
 	return file;
 }
 
-static bool is_loader_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
-
-	return !strncmp(name, "ld", 2) || !strncmp(name, "libc.musl", 9);
-}
-
 /* Puts probes on the file's TLS functions. Whether it has any. */
 static bool capture__attach_tls(struct capture *capture, const struct mapped_file *mapped,
 				struct elf_file *elf)
@@ -129,7 +122,7 @@ static void capture__attach_loader(struct capture *capture, const struct mapped_
 	uint64_t offset;
 	int err;
 
-	if (!is_loader_name(mapped->path) || elf_file__function(elf, "_dl_debug_state", &offset))
+	if (!target__is_loader(mapped, elf, &offset) || !offset)
 		return;
 	err = probe_set__attach_loader(capture->probes, mapped->link, offset);
 	if (err)
@@ -201,6 +194,7 @@ struct scan {
 	struct capture *capture;
 	char root[64]; /* of the process's files */
 	bool has_tls;
+	const char *other; /* a TLS library that is not known to probes, and was not told of yet */
 };
 
 static int attach_mapped(void *context, const struct mapped_file *mapped)
@@ -210,6 +204,8 @@ static int attach_mapped(void *context, const struct mapped_file *mapped)
 
 	if (capture__attach_file(scan->capture, mapped, &new))
 		scan->has_tls = true;
+	if (new &&other_tls_library(mapped->path))
+		scan->other = other_tls_library(mapped->path);
 	if (new)
 		capture__attach_beside(scan->capture, scan->root, mapped->path);
 	return 0;
@@ -226,6 +222,8 @@ static int capture__scan(struct capture *capture, pid_t pid)
 
 	snprintf(scan.root, sizeof(scan.root), "/proc/%d/root", pid);
 	err = process__each_mapped_file(pid, attach_mapped, &scan);
+	if (!err && !scan.has_tls && scan.other)
+		log_warning("process %d uses %s, which tlstrace does not see yet", pid, scan.other);
 	return err ? err : scan.has_tls;
 }
 
@@ -289,38 +287,6 @@ static struct process *capture__add_process(struct capture *capture, uint32_t pi
 	return process;
 }
 
-/* The path of a process's executable; false when the process is gone or a kernel thread. */
-static bool read_executable(uint32_t pid, char path[PATH_MAX])
-{
-	char link[64];
-	ssize_t size;
-
-	snprintf(link, sizeof(link), "/proc/%u/exe", pid);
-	size = readlink(link, path, PATH_MAX - 1);
-	if (size < 0)
-		return false;
-	path[size] = '\0';
-	return true;
-}
-
-/* The process group leader of a thread id, or 0 when there is no such process. */
-static pid_t thread_group_of(pid_t tid)
-{
-	char path[64], line[256];
-	long group = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", tid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "Tgid: %ld", &group) == 1)
-			break;
-	fclose(file);
-	return (pid_t)group;
-}
-
 /*
  * Begins to trace a running process. 1 when it has TLS code (or was traced before), 0 when not;
  * -ESRCH when it is gone, or another -errno.
@@ -332,7 +298,7 @@ static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
 
 	if (capture__process(capture, (uint32_t)pid))
 		return 1;
-	if (!read_executable((uint32_t)pid, path))
+	if (!target__executable(pid, path))
 		return -ESRCH;
 	err = probe_set__trace(capture->probes, pid, flags);
 	if (err)
@@ -343,7 +309,7 @@ static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
 	}
 	/* Its probes last: from the first of them on, all it does is taken in order. */
 	err = capture__scan(capture, pid);
-	if (!read_executable((uint32_t)pid, path))
+	if (!target__executable(pid, path))
 		err = -ESRCH; /* gone meanwhile: no record may tell */
 	if (err == -ESRCH) {
 		probe_set__untrace(capture->probes, pid);
@@ -356,23 +322,13 @@ static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
 
 static int capture__trace_pid(struct capture *capture, pid_t pid)
 {
-	pid_t group = thread_group_of(pid);
-	char path[PATH_MAX];
-	int err;
+	char path[PATH_MAX] = "?";
+	pid_t group;
+	int err = target__check(pid, &group);
 
-	if (group == getpid()) {
-		log_error("process %d is tlstrace itself", pid);
-		return 1;
-	}
-	if (!group) {
-		log_error("no process %d: is it gone? See ps -e", pid);
-		return 1;
-	}
-	if (!read_executable((uint32_t)group, path) && errno == ENOENT &&
-	    thread_group_of(pid) == group) {
-		log_error("process %d is a kernel thread or a zombie: it runs no TLS library", pid);
-		return 1;
-	}
+	if (err)
+		return err;
+	target__executable(group, path);
 	err = capture__trace(capture, group, TRACED_FOLLOW);
 	if (err < 0) {
 		log_error("cannot trace process %d: %s", pid,
@@ -551,7 +507,7 @@ static void capture__exec(struct capture *capture, struct bytes record)
 	}
 	exec.path[sizeof(exec.path) - 1] = '\0';
 	/* A process that is gone already left the path that it gave to execve. */
-	if (!read_executable(pid, path) && !realpath(exec.path, path))
+	if (!target__executable((pid_t)pid, path) && !realpath(exec.path, path))
 		snprintf(path, sizeof(path), "%s", exec.path);
 	capture__add_process(capture, pid, path, exec.header.time_ns);
 	capture->ended_since_sweep = true; /* the connections of what it ran before */
@@ -586,7 +542,7 @@ static void capture__identify_stranger(struct capture *capture, uint32_t pid)
 {
 	char path[PATH_MAX];
 
-	if (!capture__process(capture, pid) && read_executable(pid, path))
+	if (!capture__process(capture, pid) && target__executable((pid_t)pid, path))
 		capture__add_process(capture, pid, path, 0);
 }
 

@@ -249,13 +249,17 @@ static void flow__leave_alone(struct flow *flow, struct conn *conn)
 	flow__direct(flow, conn, WIRE_WRITE, UINT64_MAX, false);
 }
 
-/* Whether the probes' walk over chunks is that of the body under way, and worth confirming. */
+/*
+ * Whether the probes' walk over chunks is that of the body under way, and worth confirming. Not
+ * while they skip: what a skip has left out of a gap, and what a walk, could not be told apart.
+ */
 static bool conn__can_confirm(const struct conn *conn, enum wire_direction direction,
 			      uint64_t walk_from)
 {
 	const struct stream *stream = &conn->streams[direction];
 
 	return walk_from && walk_from != stream->walk_from &&
+	       stream->position >= stream->skip_until &&
 	       stream->position - walk_from >= SKIP_WORTH_BYTES &&
 	       stream->position - walk_from == conn->ops->chunks_since(conn->parser, direction);
 }
@@ -413,6 +417,19 @@ static void conn__gap(struct conn *conn, enum wire_direction direction, uint64_t
 }
 
 /*
+ * Whether a walk over chunks left out `size` bytes, `payload` of them of chunks. One that has none
+ * of these is between two chunks, where nothing else may be left out.
+ */
+static bool conn__was_walk(const struct conn *conn, enum wire_direction direction, uint64_t size,
+			   uint64_t payload)
+{
+	if (!conn->ops || !size || payload > size)
+		return false;
+	return payload || (conn->streams[direction].walk_from &&
+			   conn->ops->skippable(conn->parser, direction) == SKIP_NOTHING);
+}
+
+/*
  * Steps over `size` bytes that are not here; `*lost` of the bytes up to here were lost and are
  * not accounted for yet, and `body_bytes` is the stream's payload in walks so far. What the probes
  * left out comes first: they leave out up to a position and want all that follows.
@@ -425,7 +442,7 @@ static void conn__step(struct conn *conn, enum wire_direction direction, uint64_
 	uint64_t left_out = size - lost_here, walked = body_bytes - stream->body_bytes;
 
 	*lost -= lost_here;
-	if (conn->ops && walked && walked <= left_out)
+	if (conn__was_walk(conn, direction, left_out, walked))
 		conn->ops->walked(conn->parser, direction, left_out, walked, when);
 	else
 		conn__gap(conn, direction, left_out, GAP_SKIPPED, when);

@@ -35,9 +35,9 @@ def help_text(test):
     equal("stderr", process.text("stderr"), "")
     for option in ("-p, --pid", "-b, --binary", "-f, --format", "-o, --output", "-H, --headers",
                    "--header", "--show-secrets", "-w, --write", "-r", "-n, --count",
-                   "-d, --duration", "--check", "-q, --quiet", "-v, --verbose", "--version"):
+                   "-d, --duration", "-e, --explain", "--check", "-q, --quiet", "-v, --verbose", "--version"):
         check(option in process.text(), f"--help does not name {option}")
-    for option in ("--match", "--list", "--all", "--explain", "summary"):
+    for option in ("--match", "--list", "--all", "summary"):
         check(option not in process.text(), f"--help names {option}, which comes later")
     check(re.search("secret", process.text()), "--help does not warn of secrets in recordings")
 
@@ -72,7 +72,7 @@ def bad_values(test):
                           ("-f", "xml"), ("-f", "")):
         target = [] if option == "-p" else ["-p", str(os.getpid())]
         _says(test, 2, ".", option, value, *target)
-    for option in ("-p", "-b", "-f", "-o", "-n", "-d", "-w", "-r", "--header"):
+    for option in ("-p", "-b", "-e", "-f", "-o", "-n", "-d", "-w", "-r", "--header"):
         _says(test, 2, ".", option)
 
 

@@ -11,7 +11,8 @@ addresses of its socket. The path says what is answered:
   /header/N     a header with a value of N bytes /delay/MS    an answer after MS milliseconds
   /hints        103 before the 200               /upgrade     101, then lines are sent back
   /secrets      secrets in response headers      /half/N      N bytes announced, half sent at once,
-  anything else the request's body                            the rest after a byte on the fifo
+  /parts/N/M    N bytes, in chunks of M                       the rest after a byte on the fifo
+  anything else the request's body
 """
 
 import http.client
@@ -111,6 +112,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"%x;ext=1\r\n%s\r\n" % (len(part), part))
         self.wfile.write(b"0\r\nX-Check: done\r\n\r\n")
         self.report(size, [["X-Check", "done"]])
+
+    def answer_parts(self, size, part_size):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        chunk = b"%x\r\n%s\r\n" % (part_size, body_of(part_size))
+        for _ in range(size // part_size):
+            self.wfile.write(chunk)
+        self.wfile.write(b"0\r\n\r\n")
+        self.report(size // part_size * part_size)
 
     def answer_until_close(self, size):
         self.send_response(200)

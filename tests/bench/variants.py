@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What runs beside nginx, or before it, while wrk does: a class for each row of the table."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+from lib.case import Failure
+from lib.waiting import free_port, listening
+
+from rig import cpu_seconds, memory_mb
+
+
+class Untraced:
+    """nginx alone."""
+
+    name = "untraced"
+
+    def __init__(self, test, server):
+        self.url = server.url
+
+    @staticmethod
+    def available():
+        return True
+
+    def begin(self):
+        """Called once it is at work, before the load."""
+
+    def end(self):
+        """Called after the load; returns figures of its own."""
+        return {}
+
+
+class Traced(Untraced):
+    """tlstrace -p WORKER -f json -o FILE."""
+
+    name = "tlstrace"
+    options = ()
+
+    def __init__(self, test, server, *more):
+        super().__init__(test, server)
+        self.trace = test.trace(*self.options, "-p", server.worker, *more)
+        self._cpu_at_begin = 0
+
+    def begin(self):
+        self._cpu_at_begin = cpu_seconds(self.trace.pid)
+
+    def end(self):
+        cpu = cpu_seconds(self.trace.pid) - self._cpu_at_begin
+        memory = memory_mb(self.trace.pid)
+        status = self.trace.stop()
+        # What was still in the ring is paid for after the load: a little CPU that is not counted.
+        if status != 0:
+            raise Failure(f"tlstrace ended with {status}:\n{self.trace.stderr()}")
+        entries, lost, _ = self.trace.totals()
+        whole = 0
+        with open(self.trace.path, "rb") as file:
+            for line in file:
+                whole += b'"complete":true' in line and b'"tuple":"none"' not in line
+        os.unlink(self.trace.path)
+        return {"tracer_cpu": cpu, "memory_mb": memory, "entries": entries, "whole": whole,
+                "lost": lost}
+
+
+class Classic(Traced):
+    """The stand-in for other tools: entry and uretprobe, a wakeup per record, full capture."""
+
+    name = "classic"
+    options = ("--classic",)
+
+
+class Beside(Untraced):
+    """Another tool's process."""
+
+    def __init__(self, test, server):
+        super().__init__(test, server)
+        self.process = self.start(test, server)
+        self._cpu_at_begin = 0
+
+    def start(self, test, server):
+        raise NotImplementedError
+
+    def begin(self):
+        self._cpu_at_begin = cpu_seconds(self.process.pid)
+
+    def end(self):
+        figures = {"tracer_cpu": cpu_seconds(self.process.pid) - self._cpu_at_begin,
+                   "memory_mb": memory_mb(self.process.pid)}
+        self.process.stop(signal.SIGINT)
+        return figures
+
+
+class Sslsniff(Beside):
+    """bcc's; it also puts probes in the host's libssl, which is wrk's."""
+
+    name = "sslsniff"
+    program = "/usr/sbin/sslsniff-bpfcc"
+
+    @classmethod
+    def available(cls):
+        return os.path.exists(cls.program)
+
+    def start(self, test, server):
+        with open(os.path.join(test.dir, "sslsniff.out"), "wb") as out:
+            process = test.start([self.program, "-p", server.worker, "--extra-lib",
+                                  f"openssl:{server.libssl}"],
+                                 stdout=out, stderr=subprocess.DEVNULL,
+                                 env=dict(os.environ, PYTHONUNBUFFERED="1"))
+        while process.poll() is None:
+            with open(out.name, "rb") as file:
+                if re.search(rb"FUNC", file.read()):
+                    return process
+        raise Failure(f"sslsniff ended with {process.poll()}")
+
+
+class Mitmproxy(Beside):
+    """mitmdump as a reverse proxy before nginx."""
+
+    name = "mitmproxy"
+
+    @staticmethod
+    def available():
+        return shutil.which("mitmdump") is not None
+
+    def start(self, test, server):
+        port = free_port()
+        process = test.start(["mitmdump", "-q", "--mode", f"reverse:{server.url('/')}",
+                              "--listen-host", "127.0.0.1", "-p", port, "--ssl-insecure",
+                              "--set", f"confdir={test.path('mitmproxy')}"])
+        listening(port, process)
+        self.url = lambda target: f"https://127.0.0.1:{port}{target}"
+        return process
+
+
+VARIANTS = (Untraced, Classic, Traced, Sslsniff, Mitmproxy)

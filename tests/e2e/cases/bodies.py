@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Large bodies: counted to the byte, though nearly nothing of them leaves the kernel."""
+
+import os
+
+from lib.case import case, check, equal
+from lib.clients import CURL, python_client
+from lib.entries import compare
+from lib.servers import Nginx, NodeServer, PythonServer
+from lib.test import PYTHON_NAME
+
+MB = 1000 * 1000
+# Of a body, at most so much is captured; what passes before the probes are told comes on top.
+CAPTURED_SHARE, CAPTURED_FIXED = 0.01, 2 * MB
+
+
+class _Recorded:
+    """A trace that records too: what is recorded is what left the kernel."""
+
+    def __init__(self, test, pids):
+        self._path = test.path("recording")
+        self._trace = test.trace("-w", self._path, "-p", ",".join(map(str, pids)))
+
+    def finish(self, count, body_bytes):
+        """The entries, all that there are, after comparing the recording's size with the bodies."""
+        entries = self._trace.finish(count)
+        equal("number of entries", len(entries), count)
+        size = os.path.getsize(self._path)
+        most = body_bytes * CAPTURED_SHARE + CAPTURED_FIXED
+        check(size < most, f"{size} bytes recorded of {body_bytes} bytes of bodies")
+        for entry in entries:
+            check(entry.at("capture.complete"), f"not complete: {entry}")
+        return entries
+
+
+def _big_file(test, size):
+    """A sparse file."""
+    path = test.write("big", b"")
+    os.truncate(path, size)
+    return path
+
+
+def _follow_each_other(entries):
+    equal("number of connections", len({entry.at("network.peer.port") for entry in entries}), 1)
+
+
+@case("bpf", "nginx")
+def download_of_known_length(test):
+    nginx = Nginx(test, workers=1)
+    os.rename(_big_file(test, 200 * MB), os.path.join(nginx.dir, "www", "big"))
+    client = python_client(test, nginx.port)
+    trace = _Recorded(test, nginx.workers)
+    reports = [client.request(target) for target in ("/1k?before", "/big", "/1k?after")]
+    equal("size that the client got", reports[1].response_size, 200 * MB)
+    entries = trace.finish(3, 200 * MB)
+    compare(entries, [report.seen_by_peer("server", executable="nginx") for report in reports])
+    _follow_each_other(entries)
+
+
+@case("bpf", "node")
+def chunked_download_from_node(test):
+    server = NodeServer(test)
+    client = python_client(test, server.port)
+    trace = _Recorded(test, [server.pid])
+    reports = [client.request(target)
+               for target in (f"/chunked/{100 * MB}", "/size/5", f"/chunked/{50 * MB}", "/size/6")]
+    equal("size that the client got", reports[0].response_size, 100 * MB)
+    entries = trace.finish(4, 150 * MB)
+    compare(entries, server.reports(4), addresses=False)
+
+
+@case("bpf")
+def chunked_download_in_small_chunks(test):
+    server = PythonServer(test)
+    client = python_client(test, server.port)
+    trace = _Recorded(test, [server.pid])
+    client.reconnect()  # the thread that waits in SSL_read was joined late
+    reports = [client.request(target)
+               for target in (f"/parts/{80 * MB}/4000", "/size/5", f"/parts/{40 * MB}/10000",
+                              "/chunked/5000")]
+    equal("size that the client got", reports[0].response_size, 80 * MB)
+    entries = trace.finish(4, 120 * MB)
+    compare(entries, [report.seen_by_peer("server", executable=PYTHON_NAME)
+                      for report in reports])
+    _follow_each_other(entries)
+
+
+@case("bpf", "curl")
+def chunked_download_by_curl(test):
+    """What the client reads: calls that end anywhere in a chunk."""
+    server = PythonServer(test)
+    path = test.path("recording")
+    trace = test.trace_early("-w", path, "--", CURL, "-sSk", "--http1.1", "-o", test.path("out"),
+                             server.url(f"/parts/{80 * MB}/50000"), server.url("/size/5"))
+    entries = trace.finish_command()
+    equal("bodies", [entry.at("http.response.body.size") for entry in entries], [80 * MB, 5])
+    check(all(entry.at("capture.complete") for entry in entries), f"not complete: {entries}")
+    check(os.path.getsize(path) < 3 * MB, f"{os.path.getsize(path)} bytes recorded")
+
+
+def _upload(test, url, size, *options):
+    """Uploads by curl, and then asks for something on the same connection."""
+    curl = test.run([CURL, "-sSk", "--http1.1", "-o", "/dev/null", "-o", "/dev/null", "-H",
+                     "Expect:", "-w", "%{num_connects} %{http_code}\n", *options,
+                     "-T", _big_file(test, size), url("/sink"), url("/sink?after")])
+    equal("status of curl", curl.poll(), 0)
+    equal("new connections and statuses", curl.text().splitlines(), ["1 200", "0 200"])
+
+
+def _check_uploads(entries, size):
+    equal("requests", [(entry.at("http.request.method"), entry.target()) for entry in entries],
+          [("PUT", "/sink"), ("GET", "/sink?after")])
+    equal("size of the body", entries[0].at("http.request.body.size"), size)
+    _follow_each_other(entries)
+
+
+@case("bpf", "nginx", "curl")
+def upload_of_known_length(test):
+    nginx = Nginx(test, workers=1)
+    trace = _Recorded(test, nginx.workers)
+    _upload(test, nginx.url, 60 * MB)
+    _check_uploads(trace.finish(2, 60 * MB), 60 * MB)
+
+
+@case("bpf", "nginx", "curl")
+def chunked_upload(test):
+    nginx = Nginx(test, workers=1)
+    trace = _Recorded(test, nginx.workers)
+    _upload(test, nginx.url, 60 * MB, "-H", "Transfer-Encoding: chunked")
+    _check_uploads(trace.finish(2, 60 * MB), 60 * MB)
