@@ -64,9 +64,9 @@ def measure(test, server, variant_class, load, options):
 
 def measure_loads(test, server, loads, options):
     """Medians: load -> variant -> figures."""
-    variants = [v for v in VARIANTS if v.available()]
     result = {}
     for load in loads:
+        variants = [v for v in VARIANTS if load in v.loads and v.available()]
         rounds = {variant.name: [] for variant in variants}
         for number in range(options.rounds):
             for variant in variants:

@@ -104,10 +104,10 @@ class Server:
         config = test.write("nginx.conf", CONFIG.format(
             dir=self.dir, port=self.port, certificate=test.pki.certificate, key=test.pki.key,
             kilobyte="k" * 1024))
-        master = test.start([own_copy(test, NGINX), "-c", config, "-p", self.dir,
-                             "-e", f"{self.dir}/error.log"], name="nginx", env=self.env)
-        listening(self.port, master)
-        self.worker = until(lambda: processes.children(master.pid), "nginx's worker")[0]
+        self.master = test.start([own_copy(test, NGINX), "-c", config, "-p", self.dir,
+                                  "-e", f"{self.dir}/error.log"], name="nginx", env=self.env)
+        listening(self.port, self.master)
+        self.worker = until(lambda: processes.children(self.master.pid), "nginx's worker")[0]
 
     def url(self, target):
         return f"https://127.0.0.1:{self.port}{target}"

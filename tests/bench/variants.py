@@ -17,6 +17,7 @@ class Untraced:
     """nginx alone."""
 
     name = "untraced"
+    loads = ("1k", "100k", "close")
 
     def __init__(self, test, server):
         self.url = server.url
@@ -41,8 +42,11 @@ class Traced(Untraced):
 
     def __init__(self, test, server, *more):
         super().__init__(test, server)
-        self.trace = test.trace(*self.options, "-p", server.worker, *more)
+        self.trace = test.trace(*self.options, "-p", self.target(server), *more)
         self._cpu_at_begin = 0
+
+    def target(self, server):
+        return server.worker
 
     def begin(self):
         self._cpu_at_begin = cpu_seconds(self.trace.pid)
@@ -69,6 +73,22 @@ class Classic(Traced):
 
     name = "classic"
     options = ("--classic",)
+
+
+class Neighbour(Traced):
+    """The worker is not traced, but its libssl has probes: what they cost by themselves."""
+
+    name = "neighbour"
+    loads = ("1k",)
+
+    def target(self, server):
+        return server.master.pid  # and its children to come, which the worker is not
+
+    def end(self):
+        figures = super().end()
+        if figures["entries"]:
+            raise Failure("the worker was to be left alone, but it was traced")
+        return {}
 
 
 class Beside(Untraced):
@@ -134,4 +154,4 @@ class Mitmproxy(Beside):
         return process
 
 
-VARIANTS = (Untraced, Classic, Traced, Sslsniff, Mitmproxy)
+VARIANTS = (Untraced, Neighbour, Classic, Traced, Sslsniff, Mitmproxy)

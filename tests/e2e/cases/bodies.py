@@ -98,11 +98,15 @@ def chunked_download_by_curl(test):
     check(os.path.getsize(path) < 3 * MB, f"{os.path.getsize(path)} bytes recorded")
 
 
-def _upload(test, url, size, *options):
+def _upload(test, url, size, chunked=False):
     """Uploads by curl, and then asks for something on the same connection."""
-    curl = test.run([CURL, "-sSk", "--http1.1", "-o", "/dev/null", "-o", "/dev/null", "-H",
-                     "Expect:", "-w", "%{num_connects} %{http_code}\n", *options,
-                     "-T", _big_file(test, size), url("/sink"), url("/sink?after")])
+    path = _big_file(test, size)
+    # What comes by standard input has no length that is known before.
+    with open(path, "rb") as file:
+        curl = test.run([CURL, "-sSk", "--http1.1", "-o", "/dev/null", "-o", "/dev/null",
+                         "-H", "Expect:", "-w", "%{num_connects} %{http_code}\n",
+                         "-T", "-" if chunked else path, url("/sink"), url("/sink?after")],
+                        stdin=file)
     equal("status of curl", curl.poll(), 0)
     equal("new connections and statuses", curl.text().splitlines(), ["1 200", "0 200"])
 
@@ -126,5 +130,5 @@ def upload_of_known_length(test):
 def chunked_upload(test):
     nginx = Nginx(test, workers=1)
     trace = _Recorded(test, nginx.workers)
-    _upload(test, nginx.url, 60 * MB, "-H", "Transfer-Encoding: chunked")
+    _upload(test, nginx.url, 60 * MB, chunked=True)
     _check_uploads(trace.finish(2, 60 * MB), 60 * MB)
