@@ -29,7 +29,8 @@ __asm__(".text\n"
 void push_call(void), jcc_call(void), sub_call(void), ret_call(void);
 extern const char push_call_site[], jcc_call_site[], sub_call_site[], ret_call_site[];
 
-static const struct class {
+static const struct class
+{
 	const char *name;
 	void (*call)(void);
 	const char *site;
@@ -53,7 +54,8 @@ static uint64_t file_offset(const char *address)
 	while (maps && fgets(line, sizeof(line), maps)) {
 		uint64_t start, end, offset;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &start, &end, &offset) == 3 &&
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &start, &end, &offset) ==
+			    3 &&
 		    at >= start && at < end)
 			found = at - start + offset;
 	}
@@ -101,7 +103,8 @@ static double ns_a_call(void (*call)(void))
 			call();
 		clock_gettime(CLOCK_MONOTONIC, &to);
 		ns = ((double)(to.tv_sec - from.tv_sec) * 1e9 +
-		      (double)(to.tv_nsec - from.tv_nsec)) / CALLS;
+		      (double)(to.tv_nsec - from.tv_nsec)) /
+		     CALLS;
 		if (!batch || ns < best)
 			best = ns;
 	}

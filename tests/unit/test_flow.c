@@ -544,6 +544,149 @@ Test(flow, a_body_that_is_not_worth_telling)
 	cr_expect_eq(observed.directives, 0);
 }
 
+#define CHUNKED_HEAD "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define CHUNK_SIZE   0x4000
+#define CHUNK_LINE   "4000\r\n"
+#define CHUNK_BYTES  (6 + CHUNK_SIZE + 2)
+#define CHUNKS	     9 /* with which a walk is worth confirming */
+
+/* A chunk, all of it captured. */
+static void writes_chunk(void)
+{
+	static char chunk[CHUNK_BYTES + 1];
+
+	memset(chunk, 'c', CHUNK_BYTES);
+	memcpy(chunk, CHUNK_LINE, 6);
+	memcpy(chunk + CHUNK_BYTES - 2, "\r\n", 2);
+	writes(chunk);
+}
+
+/* A response's head and chunks, with which the probes began a walk `off` from the first one. */
+static void begin_chunks(int off)
+{
+	reads(REQUEST);
+	writes(CHUNKED_HEAD);
+	source.walk_from[WIRE_WRITE] = source.position[WIRE_WRITE] + (uint64_t)off;
+	for (int i = 0; i < CHUNKS; i++)
+		writes_chunk();
+}
+
+/* The probes walk over chunks. */
+static void walk(uint64_t chunks)
+{
+	source__skip(&source, WIRE_WRITE, chunks * CHUNK_BYTES);
+	source.body_bytes[WIRE_WRITE] += chunks * CHUNK_SIZE;
+}
+
+Test(flow, a_walk_is_confirmed_once)
+{
+	begin_chunks(0);
+	cr_expect_eq(observed.directives, 1);
+	cr_expect_eq(observed.last.direction, WIRE_WRITE);
+	cr_expect_eq(observed.last.walk_from, strlen(CHUNKED_HEAD));
+	cr_expect_eq(observed.last.skip_until, 0);
+	cr_expect_not(observed.last.watch);
+	writes_chunk();
+	cr_expect_eq(observed.directives, 1);
+	observed.size = 0;
+	walk(1000);
+	source.walk_from[WIRE_WRITE] = 0;
+	writes("0\r\n\r\n");
+	expect("7  GET /a 200 0/16547840 lost 0 tuple ok\n");
+	/* And the next, which is another walk. */
+	begin_chunks(0);
+	cr_expect_eq(observed.directives, 2);
+	cr_expect_eq(observed.last.walk_from, source.walk_from[WIRE_WRITE]);
+}
+
+Test(flow, a_walk_that_began_elsewhere_is_not_confirmed)
+{
+	for (int off = -2; off <= CHUNK_BYTES; off++) {
+		if (off == 3)
+			off = CHUNK_BYTES;
+		teardown();
+		setup();
+		begin_chunks(off);
+		cr_expect_eq(observed.directives, off ? 0 : 1, "%d", off);
+		writes("0\r\n\r\n");
+	}
+}
+
+Test(flow, a_walk_where_no_chunks_are_is_not_confirmed)
+{
+	char text[CHUNK_BYTES + 1];
+
+	memset(text, 'a', CHUNK_BYTES);
+	text[CHUNK_BYTES] = '\0';
+	reads(REQUEST);
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 131071\r\n\r\n");
+	source.walk_from[WIRE_WRITE] = source.position[WIRE_WRITE];
+	for (int i = 0; i < 7; i++)
+		writes(text);
+	cr_expect_eq(observed.directives, 0);
+}
+
+/* What a skip leaves out is no part of body_bytes: no walk may go on in the midst of it. */
+Test(flow, a_walk_is_not_confirmed_during_a_skip)
+{
+	begin_chunks(1); /* by a wrong start, so that none is confirmed yet */
+	source.walk_from[WIRE_WRITE]--;
+	writes("100000\r\n");
+	cr_expect_eq(observed.directives, 1);
+	cr_expect_eq(observed.last.walk_from, 0);
+	cr_expect_eq(observed.last.skip_until, source.position[WIRE_WRITE] + 0x100000);
+	feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 0x1000));
+	cr_expect_eq(observed.directives, 1);
+	source__skip(&source, WIRE_WRITE, 0xff000);
+	writes("\r\n");
+	cr_expect_eq(observed.directives, 2);
+	cr_expect_eq(observed.last.walk_from, source.walk_from[WIRE_WRITE]);
+}
+
+/* The end of a chunk has no payload; only a walk leaves it out. */
+Test(flow, a_walk_over_a_line_end_alone)
+{
+	begin_chunks(0);
+	observed.size = 0;
+	writes("2\r\nab");
+	source__skip(&source, WIRE_WRITE, 2);
+	writes("0\r\n\r\n");
+	expect("7  GET /a 200 0/147458 lost 0 tuple ok\n");
+}
+
+Test(flow, a_close_tells_of_a_walk)
+{
+	begin_chunks(0);
+	observed.size = 0;
+	walk(1);
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	cr_expect(strstr(observed.text, "7  GET /a 200 0/163840 lost 0 tuple"), "%s",
+		  observed.text);
+	cr_expect_not(strstr(observed.text, " ok\n"), "%s", observed.text);
+}
+
+Test(flow, a_walk_and_a_loss)
+{
+	for (int order = 0; order < 3; order++) {
+		teardown();
+		setup();
+		begin_chunks(0);
+		if (order != 1)
+			walk(2);
+		source__lose(&source, WIRE_WRITE, 100);
+		if (order > 0)
+			walk(2);
+		writes("0\r\n\r\n");
+		reads(REQUEST);
+		writes(RESPONSE);
+		cr_expect_not(strstr(strstr(observed.text, "7  GET /a"), "ok\n7  GET /a"), "%d: %s",
+			      order, observed.text);
+		cr_expect(strstr(observed.text, " lost\n"), "%d: %s", order, observed.text);
+		cr_expect(strstr(observed.text, "7  GET /a 200 0/2 lost 0 tuple ok\n"), "%d: %s",
+			  order, observed.text);
+	}
+}
+
 Test(flow, after_an_upgrade_nothing_is_needed)
 {
 	writes("GET /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");

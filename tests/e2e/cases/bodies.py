@@ -44,7 +44,7 @@ def _follow_each_other(entries):
     equal("number of connections", len({entry.at("network.peer.port") for entry in entries}), 1)
 
 
-@case("bpf", "nginx")
+@case("bpf", "nginx", alone=True)
 def download_of_known_length(test):
     nginx = Nginx(test, workers=1)
     os.rename(_big_file(test, 200 * MB), os.path.join(nginx.dir, "www", "big"))
@@ -57,7 +57,7 @@ def download_of_known_length(test):
     _follow_each_other(entries)
 
 
-@case("bpf", "node")
+@case("bpf", "node", alone=True)
 def chunked_download_from_node(test):
     server = NodeServer(test)
     client = python_client(test, server.port)
@@ -69,7 +69,7 @@ def chunked_download_from_node(test):
     compare(entries, server.reports(4), addresses=False)
 
 
-@case("bpf")
+@case("bpf", alone=True)
 def chunked_download_in_small_chunks(test):
     server = PythonServer(test)
     client = python_client(test, server.port)
@@ -85,7 +85,7 @@ def chunked_download_in_small_chunks(test):
     _follow_each_other(entries)
 
 
-@case("bpf", "curl")
+@case("bpf", "curl", alone=True)
 def chunked_download_by_curl(test):
     """What the client reads: calls that end anywhere in a chunk."""
     server = PythonServer(test)
@@ -118,7 +118,7 @@ def _check_uploads(entries, size):
     _follow_each_other(entries)
 
 
-@case("bpf", "nginx", "curl")
+@case("bpf", "nginx", "curl", alone=True)
 def upload_of_known_length(test):
     nginx = Nginx(test, workers=1)
     trace = _Recorded(test, nginx.workers)
@@ -126,7 +126,7 @@ def upload_of_known_length(test):
     _check_uploads(trace.finish(2, 60 * MB), 60 * MB)
 
 
-@case("bpf", "nginx", "curl")
+@case("bpf", "nginx", "curl", alone=True)
 def chunked_upload(test):
     nginx = Nginx(test, workers=1)
     trace = _Recorded(test, nginx.workers)
