@@ -54,6 +54,18 @@ static __always_inline void walk__begin(struct walk *walk, __u64 position)
 	walk->phase = WALK_SIZE;
 }
 
+static __always_inline void walk__end(struct walk *walk)
+{
+	walk->start = 0;
+	walk->phase = WALK_OFF;
+}
+
+/* Whether a call may begin with a head: no walk is on, or one that waits for its first chunk. */
+static __always_inline bool walk__may_begin(const struct walk *walk)
+{
+	return walk->phase == WALK_OFF || (walk->phase == WALK_SIZE && !walk->digits);
+}
+
 static __always_inline int hex_digit(__u8 c)
 {
 	if (c >= '0' && c <= '9')
@@ -143,7 +155,7 @@ static __always_inline void walk__over(struct walk *walk, struct call *call)
 	if (call->walked < call->moved)
 		walk->phase = WALK_OFF;
 	if (walk->phase == WALK_OFF) {
-		walk->start = 0;
+		walk__end(walk);
 	} else if (!walk__in_line(walk)) {
 		call->line = call->moved;
 		call->line_body = call->walked_body;

@@ -394,11 +394,12 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	call->reported = 0;
 	call->walked = 0;
 	call->line = 0;
-	if (walk->phase == WALK_OFF && call->buffer)
+	if (!call->buffer)
+		walk__end(walk); /* sizes that cannot be read cannot be followed */
+	else if (walk__may_begin(walk))
 		walk__suspect(walk, call, position);
 	walk_from = walk->start;
-	if (walk->phase != WALK_OFF && call->buffer &&
-	    bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
+	if (walk->phase != WALK_OFF && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
 		walk__over(walk, call);
 	if (directive && walk_from && directive->walk_from == walk_from && call->line) {
 		state->body_bytes[direction] += call->line_body;

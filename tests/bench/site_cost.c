@@ -29,8 +29,7 @@ __asm__(".text\n"
 void push_call(void), jcc_call(void), sub_call(void), ret_call(void);
 extern const char push_call_site[], jcc_call_site[], sub_call_site[], ret_call_site[];
 
-static const struct class
-{
+static const struct site_class {
 	const char *name;
 	void (*call)(void);
 	const char *site;
@@ -76,7 +75,7 @@ static int first_number(const char *path)
 	return number;
 }
 
-static int attach(int type, const struct class *class)
+static int attach(int type, const struct site_class *class)
 {
 	struct perf_event_attr attr = {
 		.size = sizeof(attr),

@@ -297,7 +297,7 @@ static void run__write(struct run *run, const char *bytes, size_t size)
 	struct call call = {.buffer = (uintptr_t)bytes, .moved = size};
 	bool report = true;
 
-	if (run->walk.phase == WALK_OFF)
+	if (walk__may_begin(&run->walk))
 		walk__suspect(&run->walk, &call, position);
 	walk_from = run->walk.start;
 	if (run->walk.phase != WALK_OFF)
