@@ -72,8 +72,23 @@ static int place(const struct elf_file *file, int fd, const struct elf_function 
 	return err;
 }
 
+/* Return instructions cost more than a uretprobe on an instruction that the kernel emulates. */
+static void prefer_uretprobe(struct placement *placement)
+{
+	bool stepped = false;
+
+	for (unsigned int i = 0; i < placement->exit_count; i++)
+		stepped |= placement->exits[i].class == SITE_STEPPED;
+	if (placement->exit_kind != EXIT_SITES || !stepped ||
+	    placement->uretprobe.class != SITE_EMULATED)
+		return;
+	placement->exit_kind = EXIT_URETPROBE;
+	placement->entry = placement->uretprobe;
+	placement->exit_reason = "cheaper here than its stepped return instructions";
+}
+
 int tls_sites__find(const struct elf_file *file, int fd, const struct tls_code *code,
-		    const struct emulated *emulated, struct tls_sites *ret_sites)
+		    const struct emulated *emulated, bool uretprobes, struct tls_sites *ret_sites)
 {
 	int err = 0;
 
@@ -101,6 +116,12 @@ int tls_sites__find(const struct elf_file *file, int fd, const struct tls_code *
 				plain_placement(&needs[f], code->offset[f],
 						emulated ? "its code cannot be read as a whole"
 							 : "asked for");
+		if (uretprobes && emulated)
+			prefer_uretprobe(&ret_sites->placement[f]);
+		if (!uretprobes && ret_sites->placement[f].exit_kind == EXIT_URETPROBE) {
+			ret_sites->wanted[f] = false;
+			ret_sites->left_out++;
+		}
 	}
 	return 0;
 }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -299,6 +300,8 @@ static int trace__drain(struct trace *trace)
 		capture__set_consumer(trace->capture, CONSUMER_TIMER);
 		return TIMER_MS;
 	}
+	/* Idle: what a burst of connections needed goes back to the system. */
+	malloc_trim(0);
 	return -1;
 }
 

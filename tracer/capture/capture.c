@@ -49,6 +49,7 @@ struct capture {
 	struct probe_set *probes;
 	struct emulated emulated; /* by this kernel, under a probe */
 	bool places;		  /* probes go where they cost least */
+	bool uretprobes;	  /* they harm nobody on this kernel */
 	struct file *files;
 	size_t tls_files;
 	struct process *processes;
@@ -101,7 +102,12 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 		return false;
 	}
 	err = tls_sites__find(elf, mapped->fd, &code, capture->places ? &capture->emulated : NULL,
-			      &sites);
+			      capture->uretprobes || !capture->places, &sites);
+	if (!err && sites.left_out)
+		log_verbose(
+			"%s: %u functions are left out: on this kernel a probe on their returns "
+			"would kill confined processes",
+			mapped->path, sites.left_out);
 	if (!err)
 		err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites, &count);
 	if (err) {
@@ -668,6 +674,7 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 	capture->options = options;
 	if (emulation__try(&capture->emulated))
 		capture->emulated = emulated__default();
+	capture->uretprobes = uretprobe__is_safe();
 	err = probe_set__new(&probe_options, &capture->probes, &step);
 	status = err ? say_cannot(step, err) : capture__check_namespace(capture);
 	capture->places = !status && !options->classic && probe_set__places(capture->probes);

@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <link.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +81,15 @@ static int note_offset(struct dl_phdr_info *info, size_t size, void *context)
 	return 1;
 }
 
+/* 0 when the address is not in the program itself but in a shared object. */
+static uint64_t offset_of(const void *address)
+{
+	struct place place = {.address = (uintptr_t)address};
+
+	dl_iterate_phdr(note_offset, &place);
+	return place.offset;
+}
+
 /* Whether this process ever single-stepped under a uprobe. */
 static bool has_stepped(void)
 {
@@ -99,7 +111,7 @@ static bool has_stepped(void)
 }
 
 /* In a child: runs the sample, and tells by its exit status whether it was emulated. */
-static void __attribute__((noreturn)) run_sample(const struct sample *sample)
+static void run_sample(const struct sample *sample)
 {
 	static const unsigned char breakpoint = 0xcc;
 
@@ -110,14 +122,16 @@ static void __attribute__((noreturn)) run_sample(const struct sample *sample)
 	_exit(has_stepped());
 }
 
-/* Whether the kernel emulates the sample, on which a probe is. Each has a process of its own. */
-static bool is_emulated(const struct sample *sample)
+/* Whether a child that does what `run` does with the sample exits with status 0. */
+static bool child_succeeds(void (*run)(const struct sample *sample), const struct sample *sample)
 {
 	int status = 1;
 	pid_t pid = fork();
 
-	if (!pid)
-		run_sample(sample);
+	if (!pid) {
+		run(sample);
+		_exit(1);
+	}
 	while (pid > 0 && waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return false;
@@ -131,18 +145,15 @@ int emulation__try(struct emulated *ret_emulated)
 	int link;
 
 	for (size_t i = 0; i < SAMPLE_COUNT; i++) {
-		struct place place = {.address = (uintptr_t)samples[i].site};
-
-		dl_iterate_phdr(note_offset, &place);
-		if (!place.offset) /* this code is in a shared object */
+		offsets[i] = offset_of(samples[i].site);
+		if (!offsets[i])
 			return -EOPNOTSUPP;
-		offsets[i] = place.offset;
 	}
-	link = uprobe__attach_nothing("/proc/self/exe", offsets, SAMPLE_COUNT);
+	link = uprobe__attach_nothing("/proc/self/exe", offsets, SAMPLE_COUNT, false);
 	if (link < 0)
 		return link;
 	for (size_t i = 0; i < SAMPLE_COUNT; i++)
-		if (is_emulated(&samples[i]))
+		if (child_succeeds(run_sample, &samples[i]))
 			emulated.classes |= 1U << samples[i].class;
 	close(link);
 	if (!emulated.classes)
@@ -151,7 +162,39 @@ int emulation__try(struct emulated *ret_emulated)
 	return 0;
 }
 
+/* In a child, confined as strictly as can be. */
+static void run_confined(const struct sample *sample)
+{
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
+		_exit(1);
+	sample->run();
+	/* _exit() would call exit_group, which strict mode forbids. */
+	syscall(SYS_exit, 0);
+}
+
+bool uretprobe__is_safe(void)
+{
+	const struct sample *sample = &samples[0];
+	uint64_t offset = offset_of(sample->run);
+	int link;
+	bool safe;
+
+	if (!offset)
+		return false;
+	link = uprobe__attach_nothing("/proc/self/exe", &offset, 1, true);
+	if (link < 0)
+		return true; /* so old a kernel returns by a breakpoint, not by a system call */
+	safe = child_succeeds(run_confined, sample);
+	close(link);
+	return safe;
+}
+
 #else
+
+bool uretprobe__is_safe(void)
+{
+	return true;
+}
 
 int emulation__try(struct emulated *ret_emulated)
 {

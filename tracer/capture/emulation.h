@@ -8,6 +8,8 @@
 #ifndef TLSTRACE_EMULATION_H
 #define TLSTRACE_EMULATION_H
 
+#include <stdbool.h>
+
 #include "placement.h"
 
 /*
@@ -16,5 +18,12 @@
  * could not be tried counts as not emulated. Forks: to be called before there are threads.
  */
 int emulation__try(struct emulated *ret_emulated);
+
+/*
+ * Whether a process confined by seccomp lives through a uretprobe: kernels 6.11 to 6.13 return from
+ * one by a system call that a filter kills for (systemd issue 34615). Tried on a child of ours; the
+ * same is to be said of forking.
+ */
+bool uretprobe__is_safe(void);
 
 #endif

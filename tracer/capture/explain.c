@@ -294,7 +294,8 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 	fact("  library", "%s", code->library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl");
 	explanation->tls_files++;
 	err = tls_sites__find(elf, mapped->fd, code,
-			      explanation->places ? &explanation->emulated : NULL, &sites);
+			      explanation->places ? &explanation->emulated : NULL,
+			      uretprobe__is_safe(), &sites);
 	if (err) {
 		fact("  sites", "cannot be found: %s", strerror(-err));
 		return;

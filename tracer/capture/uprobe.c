@@ -53,7 +53,7 @@ static int create_link(int program_fd, bool is_return, const char *path, const u
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count)
+int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count, bool is_return)
 {
 	/* return 0 */
 	static const struct bpf_insn nothing[] = {
@@ -67,7 +67,7 @@ int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t cou
 				sizeof(nothing) / sizeof(nothing[0]), &opts);
 	if (program < 0)
 		return -errno;
-	link = create_link(program, false, path, offsets, NULL, count);
+	link = create_link(program, is_return, path, offsets, NULL, count);
 	close(program);
 	return link;
 }
@@ -77,7 +77,7 @@ bool uprobe__multi_works(void)
 	uint64_t offset = 0;
 
 	/* A kernel that knows such links looks at the path, and / is no regular file. */
-	return uprobe__attach_nothing("/", &offset, 1) == -EBADF;
+	return uprobe__attach_nothing("/", &offset, 1, false) == -EBADF;
 }
 
 void uprobe__want_multi(struct bpf_object *object)

@@ -34,10 +34,10 @@ int uprobe__attach(const struct bpf_program *program, bool multi, bool is_return
 		   uint64_t offset, uint64_t cookie, struct uprobe *ret_probe);
 
 /*
- * Puts probes that do nothing on `count` instructions of a file, by a multi link. Its fd, to be
- * closed, or -errno.
+ * Puts probes that do nothing on `count` instructions of a file, or on the returns of the functions
+ * that begin there, by a multi link. Its fd, to be closed, or -errno.
  */
-int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count);
+int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count, bool is_return);
 
 /* Detaches all; takes about as long as detaching one. */
 void uprobe__detach_all(struct uprobe *probes, size_t count);
