@@ -48,9 +48,15 @@ PROBES      := $(wildcard probes/*.bpf.c)
 obj = $(patsubst %.c,$(O)/%.o,$(1))
 SKELETON := $(O)/probes.skel.h
 
+# Short lines; `make V=1` shows the commands.
+ifndef V
+.SILENT:
+endif
+
 all: $(O)/tlstrace
 
 $(O)/tlstrace: $(call obj,$(MAIN_SRC) $(CAPTURE_SRC) $(SINK_SRC)) $(O)/libtlstrace.a $(O)/libsymbols.a
+	echo "  LD   $@"
 	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf -lZydis
 
 # Archives are made anew: ar would keep the member of a file that is gone.
@@ -68,13 +74,15 @@ $(O)/%.list: FORCE
 	@mkdir -p $(@D); echo $(LIST) | cmp -s - $@ || echo $(LIST) >$@
 
 $(O)/%.o: %.c Makefile VERSION
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
+	echo "  CC   $@"
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(call obj,$(CAPTURE_SRC)): $(SKELETON)
 
 $(O)/%.bpf.o: probes/%.bpf.c Makefile
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
+	echo "  BPF  $@"
 	$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -D__TARGET_ARCH_$(BPF_ARCH) -Iprobes \
 		-idirafter /usr/include/$(TRIPLET) -MMD -MP -c -o $@ $<
 	$(LLVM_STRIP) -g $@
