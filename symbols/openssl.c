@@ -56,6 +56,11 @@ struct search {
 	bool boringssl;
 };
 
+const char *tls_library__name(enum tls_library_kind library)
+{
+	return library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl";
+}
+
 const char *tls_function__name(enum tls_function function)
 {
 	return function_names[function];

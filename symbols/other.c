@@ -16,8 +16,7 @@ static const struct other_library {
 
 const char *other_tls_library(const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
+	const char *name = basename(path);
 
 	for (size_t i = 0; i < sizeof(libraries) / sizeof(libraries[0]); i++)
 		if (!strncmp(name, libraries[i].file, strlen(libraries[i].file)))

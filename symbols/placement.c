@@ -823,36 +823,6 @@ out:
 	return err;
 }
 
-int wrapper__find(const uint8_t *code, size_t size, uint64_t file_offset,
-		  unsigned int argument_count, struct wrapper *ret_wrapper)
-{
-	const uint8_t arguments = (uint8_t)((1U << argument_count) - 1);
-	struct state state = {.frame = UNKNOWN};
-	struct instruction instruction;
-	size_t at = 0;
-
-	while (at < size && !instruction__decode(code, size, at, &instruction)) {
-		if (instruction.flow == FLOW_CALL || instruction.flow == FLOW_JUMP) {
-			bool is_tail = instruction.flow == FLOW_JUMP;
-
-			if (state.depth < 0 || (is_tail && state.depth != 0) ||
-			    (instruction.target >= 0 && (uint64_t)instruction.target < size))
-				return -ENOENT;
-			*ret_wrapper = (struct wrapper){
-				.target = file_offset + (uint64_t)instruction.target,
-				.stack_bytes = (uint32_t)state.depth + (is_tail ? 0 : 8),
-				.is_tail = is_tail,
-			};
-			return 0;
-		}
-		if (instruction.flow != FLOW_NEXT || instruction.arguments_written & arguments)
-			return -ENOENT;
-		state = state__after(&state, &instruction);
-		at += instruction.length;
-	}
-	return -ENOENT;
-}
-
 int function_code__read(const struct elf_file *file, int fd, const struct elf_function *function,
 			uint8_t **ret_code, uint64_t *ret_offset)
 {

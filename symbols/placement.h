@@ -28,7 +28,7 @@
  * runtime does not survive, and which unwinders stumble over. Both are given, so that the caller
  * can decide otherwise: placement.uretprobe is always a right place for one.
  *
- * Weighed as well: hooking the static worker below SSL_read_ex and SSL_write_ex (wrapper__find()),
+ * Weighed as well: hooking the static worker below SSL_read_ex and SSL_write_ex,
  * where nothing emulated follows the call. The worker of Debian's 1.1.1 to 3.6 leaves by a tail
  * call through the method table, so its exit can only be a uretprobe. Up to 3.5 it begins with a
  * push: 283 in place of 2460. From 3.6 on it begins with a sub: 2500, no gain. It would see what
@@ -116,21 +116,6 @@ struct placement {
 int placement__find(const uint8_t *code, size_t size, uint64_t file_offset,
 		    unsigned int argument_count, bool has_exit, const struct emulated *emulated,
 		    struct placement *ret_placement);
-
-/*
- * The function that a wrapper calls, or jumps to, in a straight line from its first instruction
- * with its first `argument_count` arguments intact.
- */
-struct wrapper {
-	uint64_t target; /* file offset, if it is in the same segment: to be checked */
-	/* Stack pointer at the wrapper's entry, less what it is at the entry of the target. */
-	uint32_t stack_bytes;
-	bool is_tail; /* the target returns to the wrapper's caller */
-};
-
-/* 0; -ENOENT when the function is no such wrapper. */
-int wrapper__find(const uint8_t *code, size_t size, uint64_t file_offset,
-		  unsigned int argument_count, struct wrapper *ret_wrapper);
 
 /*
  * The code of a function of the file, and its offset; to be given to free(). `fd` is the one that

@@ -36,11 +36,6 @@ bool tls_function__has_entry(enum tls_function function)
 	return needs[function].entry;
 }
 
-bool tls_function__has_exit(enum tls_function function)
-{
-	return needs[function].exit;
-}
-
 /* The first byte and a uretprobe: always right. */
 static struct placement plain_placement(const struct need *need, uint64_t offset,
 					const char *reason)

@@ -16,9 +16,8 @@ struct tls_sites {
 	unsigned int left_out; /* functions whose return only a uretprobe could see */
 };
 
-/* Whether the probes of a function want its entry, its return. */
+/* Whether the probes of a function want its entry. */
 bool tls_function__has_entry(enum tls_function function);
-bool tls_function__has_exit(enum tls_function function);
 
 /*
  * The sites of the functions of `code`, which elf_file__tls_code found in the file that was opened

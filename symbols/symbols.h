@@ -54,6 +54,9 @@ struct tls_code {
 /* The name a function has in its library, e.g. "SSL_read_ex". */
 const char *tls_function__name(enum tls_function function);
 
+/* The name of a library, as entries have it: "openssl", "boringssl". */
+const char *tls_library__name(enum tls_library_kind library);
+
 /* The name of the TLS library that a file is by its name, if probes do not know it; else NULL. */
 const char *other_tls_library(const char *path);
 

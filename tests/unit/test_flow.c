@@ -5,6 +5,7 @@
  */
 #include "flow/flow.h"
 #include "failing_alloc.h"
+#include "reasons.h"
 #include "records.h"
 
 #include <criterion/criterion.h>
@@ -53,15 +54,6 @@ static void print_bytes(struct bytes bytes)
 {
 	print("%.*s", (int)bytes.size, bytes.size ? (const char *)bytes.data : "");
 }
-
-static const char *const reasons[] = {
-	[REASON_NONE] = "ok",
-	[REASON_JOINED_LATE] = "joined_late",
-	[REASON_LOST] = "lost",
-	[REASON_TRUNCATED] = "truncated",
-	[REASON_NO_RESPONSE] = "no_response",
-	[REASON_DESYNC] = "desync",
-};
 
 /* "pid executable method path status request-body/response-body lost tuple reason" */
 static void on_exchange(void *context, const struct exchange *exchange, struct bytes executable)

@@ -6,6 +6,7 @@
  */
 #include "failing_alloc.h"
 #include "proto/parser.h"
+#include "reasons.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -105,15 +106,6 @@ static void print_message(struct observed *out, const struct message *message)
 		      : " BADTIME");
 }
 
-static const char *const reasons[] = {
-	[REASON_NONE] = "ok",
-	[REASON_JOINED_LATE] = "joined_late",
-	[REASON_LOST] = "lost",
-	[REASON_TRUNCATED] = "truncated",
-	[REASON_NO_RESPONSE] = "no_response",
-	[REASON_DESYNC] = "desync",
-};
-
 static void on_done(void *context, const struct exchange *exchange)
 {
 	struct observed *out = context;
@@ -159,7 +151,7 @@ static void run__begin(struct run *run, struct observed *out, bool from_start)
 	*run = (struct run){.out = out};
 	memset(out, 0, sizeof(*out));
 	cr_assert_eq(pairing__new(&run->connection, on_done, out, &run->pairing), 0);
-	cr_assert_eq(http1_ops.new(run->pairing, &run->connection, from_start, &run->parser), 0);
+	cr_assert_eq(http1_ops.open(run->pairing, &run->connection, from_start, &run->parser), 0);
 }
 
 static void run__end(struct run *run)
@@ -567,7 +559,7 @@ Test(http1, no_memory_to_begin)
 	struct parser *parser = NULL;
 
 	failing_alloc__arm(0);
-	cr_assert_eq(http1_ops.new(NULL, &connection, true, &parser), -ENOMEM);
+	cr_assert_eq(http1_ops.open(NULL, &connection, true, &parser), -ENOMEM);
 	failing_alloc__disarm();
 	cr_assert_null(parser);
 	http1_ops.free(NULL);
@@ -842,7 +834,7 @@ static void feed_long(struct buf *request, size_t piece)
 	struct parser *parser;
 
 	cr_assert_eq(pairing__new(&connection, keep, &out, &pairing), 0);
-	cr_assert_eq(http1_ops.new(pairing, &connection, true, &parser), 0);
+	cr_assert_eq(http1_ops.open(pairing, &connection, true, &parser), 0);
 	for (size_t at = 0; at < request->size; at += piece) {
 		struct bytes part = bytes__first(bytes__from(buf__view(request), at), piece);
 

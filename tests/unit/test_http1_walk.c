@@ -54,7 +54,7 @@ static void begin(void)
 	text[0] = '\0';
 	connection = (struct connection){0};
 	cr_assert_eq(pairing__new(&connection, on_done, NULL, &pairing), 0);
-	cr_assert_eq(http1_ops.new(pairing, &connection, true, &parser), 0);
+	cr_assert_eq(http1_ops.open(pairing, &connection, true, &parser), 0);
 }
 
 static void end(void)

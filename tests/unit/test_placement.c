@@ -417,30 +417,6 @@ Test(placement, every_failed_allocation_is_reported)
 	cr_expect_gt(n, 1);
 }
 
-/* ---- wrappers ---- */
-
-#define WRAPS(name, arguments, wrapper)                                                            \
-	wrapper__find(snippet_##name, (size_t)(snippet_##name##_end - snippet_##name),             \
-		      FILE_OFFSET, arguments, wrapper)
-
-Test(placement, a_wrapper_leads_to_its_worker)
-{
-	extern const uint8_t outside[];
-	struct wrapper wrapper;
-
-	cr_assert_eq(WRAPS(wrapper, 4, &wrapper), 0);
-	cr_expect_eq(wrapper.target, FILE_OFFSET + (uint64_t)(outside - snippet_wrapper));
-	cr_expect_eq(wrapper.stack_bytes, 16);
-	cr_expect_not(wrapper.is_tail);
-	cr_assert_eq(WRAPS(only_jump, 4, &wrapper), 0);
-	cr_expect_eq(wrapper.stack_bytes, 0);
-	cr_expect(wrapper.is_tail);
-	cr_expect_eq(WRAPS(clobbered, 3, &wrapper), -ENOENT);
-	cr_expect_eq(WRAPS(protected, 3, &wrapper), -ENOENT);
-	cr_expect_eq(WRAPS(leaf, 2, &wrapper), -ENOENT);
-	cr_expect_eq(WRAPS(falls_off, 0, &wrapper), -ENOENT);
-}
-
 /* ---- real files ---- */
 
 typedef void placed_fn(const char *file, const char *name, const uint8_t *code, size_t size,
@@ -519,11 +495,8 @@ static void expect_libssl(const char *file, const char *name, const uint8_t *cod
 		cr_expect_eq(placement.exits[0].class, SITE_EMULATED, "%s %s", file, name);
 	}
 	if (strcmp(name, "SSL_read_ex") == 0) {
-		struct wrapper wrapper;
-
 		cr_expect_eq(placement.entry.class, SITE_EMULATED, "%s", file);
 		cr_expect_eq(placement.exit_kind, EXIT_SITES, "%s", file);
-		cr_expect_eq(wrapper__find(code, size, offset, 4, &wrapper), 0, "%s", file);
 	}
 }
 

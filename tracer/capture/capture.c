@@ -116,8 +116,7 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 		return false;
 	}
 	capture->tls_files++;
-	log_verbose("%s: %s, %u probes", mapped->path,
-		    code.library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl", count);
+	log_verbose("%s: %s, %u probes", mapped->path, tls_library__name(code.library), count);
 	return true;
 }
 
@@ -158,7 +157,7 @@ static int capture__attach_path(struct capture *capture, const char *path)
 	struct mapped_file mapped = {.path = path};
 	char link[64];
 	struct stat st;
-	bool new;
+	bool is_new;
 
 	mapped.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (mapped.fd < 0)
@@ -168,7 +167,7 @@ static int capture__attach_path(struct capture *capture, const char *path)
 		mapped.device = st.st_dev;
 		mapped.inode = st.st_ino;
 		mapped.link = link;
-		capture__attach_file(capture, &mapped, &new);
+		capture__attach_file(capture, &mapped, &is_new);
 	}
 	close(mapped.fd);
 	return 0;
@@ -206,14 +205,17 @@ struct scan {
 static int attach_mapped(void *context, const struct mapped_file *mapped)
 {
 	struct scan *scan = context;
-	bool new;
+	const char *other;
+	bool is_new;
 
-	if (capture__attach_file(scan->capture, mapped, &new))
+	if (capture__attach_file(scan->capture, mapped, &is_new))
 		scan->has_tls = true;
-	if (new &&other_tls_library(mapped->path))
-		scan->other = other_tls_library(mapped->path);
-	if (new)
-		capture__attach_beside(scan->capture, scan->root, mapped->path);
+	if (!is_new)
+		return 0;
+	other = other_tls_library(mapped->path);
+	if (other)
+		scan->other = other;
+	capture__attach_beside(scan->capture, scan->root, mapped->path);
 	return 0;
 }
 
@@ -404,7 +406,6 @@ static void capture__trace_running(struct capture *capture, const struct stat *f
 /* Traces all that executes the file behind `fd`, which `path` names. 0 or -errno. */
 static int capture__trace_file(struct capture *capture, const char *path, int fd)
 {
-	const char *slash = strrchr(path, '/');
 	struct wire_file_id id;
 	struct stat st;
 	int err;
@@ -413,7 +414,7 @@ static int capture__trace_file(struct capture *capture, const char *path, int fd
 		return -errno;
 	err = probe_set__identify(capture->probes, fd, &id, NULL);
 	if (!err)
-		err = probe_set__trace_binary(capture->probes, &id, slash ? slash + 1 : path);
+		err = probe_set__trace_binary(capture->probes, &id, basename(path));
 	if (!err)
 		capture__trace_running(capture, &st);
 	return err;

@@ -19,10 +19,9 @@
 /* `ld.so --list` exists in glibc alone; musl's linker would run the program. */
 static int check_linker(const char *interpreter)
 {
-	const char *slash = strrchr(interpreter, '/');
 	struct stat st;
 
-	if (strncmp(slash ? slash + 1 : interpreter, "ld-linux", 8))
+	if (strncmp(basename(interpreter), "ld-linux", 8))
 		return -ENOTSUP;
 	if (stat(interpreter, &st))
 		return -errno;

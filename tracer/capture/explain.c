@@ -10,8 +10,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <bpf/libbpf.h>
-
 #include "capture/emulation.h"
 #include "capture/probe_set.h"
 #include "capture/target.h"
@@ -22,6 +20,7 @@ struct explanation {
 	struct emulated emulated;
 	bool can_trace;
 	bool places; /* probes go where they cost least */
+	bool uretprobes_safe;
 	bool has_hook;
 	bool has_loader;
 	unsigned int tls_files;
@@ -97,17 +96,13 @@ static void explain_emulation(struct explanation *explanation)
 	} else {
 		fact("instructions", "tried on this kernel");
 	}
+	explanation->uretprobes_safe = uretprobe__is_safe();
 	print_classes("  emulated", &explanation->emulated, true);
 	print_classes("  single-stepped", &explanation->emulated, false);
 }
 
 static void ignore_record(void *context, struct bytes record)
 {
-}
-
-static int print_nothing(enum libbpf_print_level level, const char *format, va_list args)
-{
-	return 0;
 }
 
 static void explain_tracing(struct explanation *explanation)
@@ -119,7 +114,6 @@ static void explain_tracing(struct explanation *explanation)
 	uint32_t pid = 0;
 	int err;
 
-	libbpf_set_print(print_nothing);
 	err = probe_set__new(&options, &set, &step);
 	/* Where it cannot be told: as on most kernels. */
 	explanation->places = err || probe_set__places(set);
@@ -291,11 +285,11 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 
 	putchar('\n');
 	fact_path("TLS code", mapped->path);
-	fact("  library", "%s", code->library == TLS_LIBRARY_BORINGSSL ? "boringssl" : "openssl");
+	fact("  library", "%s", tls_library__name(code->library));
 	explanation->tls_files++;
 	err = tls_sites__find(elf, mapped->fd, code,
 			      explanation->places ? &explanation->emulated : NULL,
-			      uretprobe__is_safe(), &sites);
+			      explanation->uretprobes_safe || !explanation->places, &sites);
 	if (err) {
 		fact("  sites", "cannot be found: %s", strerror(-err));
 		return;

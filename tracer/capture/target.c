@@ -73,8 +73,7 @@ bool target__executable(pid_t pid, char ret_path[PATH_MAX])
 
 bool target__is_loader(const struct mapped_file *mapped, struct elf_file *elf, uint64_t *ret_offset)
 {
-	const char *slash = strrchr(mapped->path, '/');
-	const char *name = slash ? slash + 1 : mapped->path;
+	const char *name = basename(mapped->path);
 
 	if (strncmp(name, "ld", 2) && strncmp(name, "libc.musl", 9))
 		return false;

@@ -293,7 +293,7 @@ static int conn__open(struct flow *flow, struct conn *conn, const struct parser_
 	int err = pairing__new(&conn->info, on_exchange, conn, &conn->pairing);
 
 	if (!err)
-		err = ops->new (conn->pairing, &conn->info, conn->info.from_start, &conn->parser);
+		err = ops->open(conn->pairing, &conn->info, conn->info.from_start, &conn->parser);
 	if (err) {
 		conn__drop_parser(conn);
 		flow->counts.out_of_memory++;

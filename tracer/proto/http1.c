@@ -23,8 +23,8 @@
 /* A line kept until its end comes; of a longer one only so much is looked at. */
 #define LINE_MAX_BYTES (64 * 1024)
 
-static int http1__new(struct pairing *pairing, struct connection *connection, bool from_start,
-		      struct parser **ret_parser)
+static int http1__open(struct pairing *pairing, struct connection *connection, bool from_start,
+		       struct parser **ret_parser)
 {
 	struct parser *parser = calloc(1, sizeof(*parser));
 
@@ -767,7 +767,7 @@ static bool http1__searching(const struct parser *parser, enum wire_direction di
 const struct parser_ops http1_ops = {
 	.name = "http1",
 	.detect = http1__detect,
-	.new = http1__new,
+	.open = http1__open,
 	.free = http1__free,
 	.data = http1__data,
 	.gap = http1__gap,

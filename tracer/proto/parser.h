@@ -56,8 +56,8 @@ struct parser_ops {
 	 * `from_start` tells whether the first bytes of each direction will be its stream's
 	 * first. 0 or -ENOMEM.
 	 */
-	int (*new)(struct pairing *pairing, struct connection *connection, bool from_start,
-		   struct parser **ret_parser);
+	int (*open)(struct pairing *pairing, struct connection *connection, bool from_start,
+		    struct parser **ret_parser);
 	void (*free)(struct parser *parser);
 
 	/*
