@@ -329,6 +329,7 @@ static __always_inline void report_piece(struct connection_state *state, struct 
 	record->walk_from = state->walks[direction].start;
 	record->other_position = state->position[1 - direction];
 	record->other_lost_bytes = state->lost_bytes[1 - direction];
+	__builtin_memset(&record->tcp, 0, sizeof(record->tcp));
 	record->moved = moved;
 	record->captured = captured;
 	record->direction = direction;

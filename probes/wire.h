@@ -16,7 +16,7 @@
 #endif
 
 /* Raised when a record's layout or meaning changes; a recording of another version is refused. */
-#define WIRE_VERSION 2
+#define WIRE_VERSION 3
 
 enum wire_type {
 	WIRE_DATA = 1, /* struct wire_data: bytes that a TLS call moved */
@@ -24,10 +24,13 @@ enum wire_type {
 	WIRE_PROCESS,  /* struct wire_process: made by capture, what a traced process is */
 	WIRE_EXIT,     /* struct wire_header alone: the process (all its threads) is gone */
 	WIRE_END,      /* struct wire_end: made by capture, tracing stopped; always the last */
+	WIRE_SOCKET,   /* struct wire_socket: a connection's socket was found after its data */
+	WIRE_TICK,     /* struct wire_header alone: made by capture, time went on without records */
 	/* The rest is for capture alone, never recorded and refused by intake. */
 	WIRE_EXEC = 64, /* struct wire_exec: a process runs another executable */
 	WIRE_FORK,	/* struct wire_fork: a traced process made a child, traced as well */
 	WIRE_MAPPED,	/* struct wire_header alone: the loader of a traced process mapped files */
+	WIRE_UNNESTED,	/* struct wire_unnested: TLS calls of a process use no socket themselves */
 };
 
 enum wire_direction {
@@ -43,7 +46,14 @@ enum wire_library {
 /* How a connection's socket was found; the words of capture.tuple. */
 enum wire_tuple_source {
 	WIRE_TUPLE_NONE = 0,
-	WIRE_TUPLE_NESTED = 1, /* a socket call inside the TLS call */
+	WIRE_TUPLE_NESTED = 1,	   /* a socket call inside the TLS call */
+	WIRE_TUPLE_FD = 2,	   /* the file descriptor that the TLS object was given */
+	WIRE_TUPLE_CIPHERTEXT = 3, /* the same TLS record passed the library and the socket */
+};
+
+enum wire_transport {
+	WIRE_TCP = 0,
+	WIRE_UNIX = 1,
 };
 
 enum wire_close_reason {
@@ -56,6 +66,8 @@ enum wire_close_reason {
 /* wire_data.flags, wire_close.flags */
 #define WIRE_FROM_START 0x01 /* the object was seen from its creation on: so was each stream */
 #define WIRE_CALL_START 0x02 /* the bytes begin where the call's buffer begins */
+#define WIRE_TCP_SEQ	0x04 /* wire_data.tcp.seq and .ack are known, exactly */
+#define WIRE_TCP_STATE	0x08 /* wire_data.tcp.rtt_us and .retransmits are known */
 
 struct wire_header {
 	__u32 size; /* bytes of the whole record, this header included */
@@ -75,12 +87,26 @@ struct wire_connection {
 /* Addresses in network order, IPv4 in the first 4 bytes; ports in host order. */
 struct wire_tuple {
 	__u8 source;	 /* enum wire_tuple_source; WIRE_TUPLE_NONE: the rest is zero */
-	__u8 ip_version; /* 4 or 6 */
+	__u8 ip_version; /* 4 or 6; 0 for WIRE_UNIX, which has no addresses and ports */
 	__u16 local_port;
 	__u16 peer_port;
-	__u8 pad[2];
+	__u8 transport; /* enum wire_transport */
+	__u8 pad;
 	__u8 local[16];
 	__u8 peer[16];
+};
+
+/*
+ * The socket when a TLS call first used it. seq and ack are as on the wire, not relative: seq is
+ * that of the first byte of the TLS record from which, or into which, the call's first byte went
+ * (the peer's numbers where the call reads); ack the number of the next byte of the other
+ * direction.
+ */
+struct wire_tcp {
+	__u32 seq;
+	__u32 ack;
+	__u32 rtt_us;	   /* smoothed round-trip time */
+	__u32 retransmits; /* segments that this end has sent again, since the connection began */
 };
 
 /*
@@ -102,6 +128,7 @@ struct wire_data {
 	/* Where the other direction was: so a loss there is known in its order. */
 	__u64 other_position;
 	__u64 other_lost_bytes;
+	struct wire_tcp tcp; /* see the flags; what they do not name is zero */
 	__u32 moved;
 	__u32 captured;
 	__u8 direction; /* enum wire_direction */
@@ -123,6 +150,13 @@ struct wire_close {
 	__u8 library;
 	__u8 flags;
 	__u8 pad[5];
+};
+
+/* Every later record of the connection has the tuple as well. */
+struct wire_socket {
+	struct wire_header header;
+	struct wire_connection connection;
+	struct wire_tuple tuple;
 };
 
 /* The path of the executable follows, header.size says how long; it is not terminated. */
