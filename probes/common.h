@@ -14,10 +14,6 @@
 #define MAX_THREADS	16384
 #define MAX_CONNECTIONS 65536
 
-#define AF_INET	    2
-#define AF_INET6    10
-#define SOCK_STREAM 1
-
 /* TLS calls that one thread can be inside of at once: a proxy's TLS inside TLS makes 2 of 2. */
 #define MAX_DEPTH 4
 
@@ -35,10 +31,13 @@ struct call {
 	__u8 direction;
 	__u8 counted; /* its bytes count; false when an enclosing call reports them */
 	__u8 many_sockets;
-	__u8 at_end;   /* it returned that the stream has ended */
-	__u8 is_inner; /* there is a call around it */
-	__u8 pad[2];
-	__u32 ports;	/* of sock */
+	__u8 at_end;	/* it returned that the stream has ended */
+	__u8 is_inner;	/* there is a call around it */
+	__u8 on_unix;	/* sock is a unix socket */
+	__u8 tcp_flags; /* WIRE_TCP_SEQ (of what it sent), WIRE_TCP_STATE */
+	struct wire_tcp tcp;
+	__u32 ports; /* of sock */
+	__u32 pad;
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */
 	/* chunks.h: how far a walk went, and of that the payload; the same up to the last line. */
@@ -50,6 +49,8 @@ struct call {
 
 struct thread {
 	__u64 depth;
+	__u64 bio_buffer; /* of the BIO_read that runs inside the call on top */
+	__u64 bio_stack;  /* stack pointer at its entry */
 	struct call calls[MAX_DEPTH];
 };
 
@@ -91,6 +92,25 @@ struct {
 struct shared shared __weak;
 
 char LICENSE[] __weak SEC("license") = "Dual BSD/GPL";
+
+/* Whether uprobes can have a cookie (5.15+); set by the loader, which then passes the library. */
+const volatile bool have_cookie __weak = false;
+
+/* Distance of the stack pointer when a function has returned from what it was at its entry. */
+#if defined(__TARGET_ARCH_x86)
+#define RETURN_POPS 8
+#else
+#define RETURN_POPS 0
+#endif
+
+/* The stack pointer at the entry of the function in which a probe is. */
+static __always_inline __u64 stack_at_entry(struct pt_regs *ctx, bool is_exit)
+{
+	__u64 cookie = have_cookie ? bpf_get_attach_cookie(ctx) : is_exit ? COOKIE_RETURN : 0;
+	__u64 stack = PT_REGS_SP(ctx) + (cookie >> COOKIE_STACK_SHIFT);
+
+	return cookie & COOKIE_RETURN ? stack - RETURN_POPS : stack;
+}
 
 static __always_inline void count(__u64 *counter)
 {

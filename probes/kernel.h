@@ -22,6 +22,7 @@ struct super_block {
 };
 
 struct inode {
+	unsigned short i_mode;
 	unsigned long i_ino;
 	struct super_block *i_sb;
 };
@@ -41,9 +42,11 @@ struct path {
 struct file {
 	struct inode *f_inode;
 	struct path f_path;
+	void *private_data;
 };
 
 struct fdtable {
+	unsigned int max_fds;
 	struct file **fd;
 };
 
@@ -68,6 +71,7 @@ struct signal_struct {
 };
 
 struct task_struct {
+	void *stack;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
@@ -99,6 +103,18 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct tcp_sock {
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u32 write_seq;
+	__u32 srtt_us; /* eighths of a microsecond */
+	__u32 total_retrans;
 };
 
 #pragma clang attribute pop

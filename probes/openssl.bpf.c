@@ -16,6 +16,7 @@
  * address alone would mix up the connections that use it in turn.
  */
 #include "chunks.h"
+#include "ciphertext.h"
 
 /*
  * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
@@ -46,26 +47,22 @@ enum function {
 
 #define NO_DIRECTION 0xff
 
-/* Whether uprobes can have a cookie (5.15+); set by the loader, which then passes the library. */
-const volatile bool have_cookie = false;
+/* Calls on a connection without a socket after which nothing more is tried. */
+#define MAX_UNNESTED 3
+
+/*
+ * struct ssl_st: where its rbio is; from 3.2 on, behind a head whose first word is 0 where it was a
+ * version number. struct bio_st: where the descriptor is; from 3.0 on the method is its second
+ * word. BIO_METHOD begins with its type and name.
+ */
+#define SSL_RBIO	16
+#define SSL_RBIO_3_2	80
+#define BIO_NUM		48
+#define BIO_NUM_3_0	56
+#define BIO_TYPE_SOCKET 0x505
+#define SOCKET_NAME	0x74656b636f73 /* "socket", little-endian */
 
 static const struct thread no_calls;
-
-/* Distance of the stack pointer when a function has returned from what it was at its entry. */
-#if defined(__TARGET_ARCH_x86)
-#define RETURN_POPS 8
-#else
-#define RETURN_POPS 0
-#endif
-
-/* The stack pointer at the entry of the function in which a probe is. */
-static __always_inline __u64 stack_at_entry(struct pt_regs *ctx, bool is_exit)
-{
-	__u64 cookie = have_cookie ? bpf_get_attach_cookie(ctx) : is_exit ? COOKIE_RETURN : 0;
-	__u64 stack = PT_REGS_SP(ctx) + (cookie >> COOKIE_STACK_SHIFT);
-
-	return cookie & COOKIE_RETURN ? stack - RETURN_POPS : stack;
-}
 
 static __always_inline bool is_traced(void)
 {
@@ -136,6 +133,8 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	call->direction = direction;
 	call->counted = counted;
 	call->many_sockets = 0;
+	call->on_unix = 0;
+	call->tcp_flags = 0;
 	call->is_inner = depth > 0;
 	call->ports = 0;
 	thread->depth = depth + 1;
@@ -176,7 +175,10 @@ static __always_inline struct call *leave(struct pt_regs *ctx, __u8 function)
 			if (!outer->sock) {
 				outer->sock = call->sock;
 				outer->ports = call->ports;
+				outer->on_unix = call->on_unix;
 				outer->tuple = call->tuple;
+				outer->tcp = call->tcp;
+				outer->tcp_flags = call->tcp_flags;
 			} else if (outer->sock != call->sock) {
 				outer->many_sockets = 1;
 			}
@@ -255,20 +257,53 @@ static __always_inline struct connection_state *connection_of(struct pt_regs *ct
 /* The call's socket is the connection's, when all calls agree on one. */
 static __always_inline void learn_socket(struct connection_state *state, const struct call *call)
 {
+	struct socket_identity socket = {.sock = call->sock, .ports = call->ports};
+
 	if (!call->sock || call->many_sockets || state->flags & STATE_AMBIGUOUS)
 		return;
-	if (state->sock == call->sock && state->ports == call->ports)
+	if (state->sock == call->sock && state->ports == call->ports) {
+		if (state->tuple.source == WIRE_TUPLE_FD)
+			state->tuple.source = WIRE_TUPLE_NESTED;
 		return;
-	if (state->sock) {
+	}
+	/* A descriptor is what the program said, a socket call what it did; records prove it. */
+	if (state->tuple.source == WIRE_TUPLE_CIPHERTEXT)
+		return;
+	if (state->sock && state->tuple.source == WIRE_TUPLE_NESTED) {
 		state->flags |= STATE_AMBIGUOUS;
 		__builtin_memset(&state->tuple, 0, sizeof(state->tuple));
 		return;
 	}
 	if (call->tuple.source == WIRE_TUPLE_NONE)
 		return;
-	state->sock = call->sock;
-	state->ports = call->ports;
-	state->tuple = call->tuple;
+	state->sock = 0;
+	connection_found(state, call->object, &socket, &call->tuple);
+}
+
+/* What is known of TCP where the call's bytes begin. WIRE_TCP_SEQ, WIRE_TCP_STATE. */
+static __always_inline __u8 fill_tcp(struct wire_tcp *tcp, const struct connection_state *state,
+				     const struct call *call, __u8 direction)
+{
+	__u8 flags = call->reported ? 0 : call->tcp_flags;
+
+	__builtin_memset(tcp, 0, sizeof(*tcp));
+	if (call->reported || state->tuple.transport != WIRE_TCP || !state->sock)
+		return 0;
+	if (flags & WIRE_TCP_STATE) {
+		tcp->rtt_us = call->tcp.rtt_us;
+		tcp->retransmits = call->tcp.retransmits;
+	}
+	if (direction == WIRE_READ && state->record.known) {
+		tcp->seq = state->record.seq;
+		tcp->ack = state->record.ack;
+		flags |= WIRE_TCP_SEQ;
+	} else if (flags & WIRE_TCP_SEQ && !(state->flags & STATE_WRITE_BLOCKED)) {
+		tcp->seq = call->tcp.seq;
+		tcp->ack = call->tcp.ack;
+	} else {
+		flags &= ~WIRE_TCP_SEQ;
+	}
+	return flags;
 }
 
 /*
@@ -329,7 +364,7 @@ static __always_inline void report_piece(struct connection_state *state, struct 
 	record->walk_from = state->walks[direction].start;
 	record->other_position = state->position[1 - direction];
 	record->other_lost_bytes = state->lost_bytes[1 - direction];
-	__builtin_memset(&record->tcp, 0, sizeof(record->tcp));
+	flags |= fill_tcp(&record->tcp, state, call, direction);
 	record->moved = moved;
 	record->captured = captured;
 	record->direction = direction;
@@ -435,6 +470,86 @@ static __always_inline __u64 stored_length(const struct call *call)
 }
 
 /*
+ * The descriptor of an object's socket BIO, -1 when it has none. Where the BIO is in the object,
+ * and the descriptor in the BIO, differs between versions; what is found must call itself a socket.
+ */
+static __always_inline int fd_of_bio(__u64 object)
+{
+	struct {
+		__u32 type;
+		__u32 pad;
+		__u64 name;
+	} method;
+	__u64 bio = 0, words[2] = {}, name = 0, at;
+	__u32 head = 1;
+	int fd = -1;
+
+	bpf_probe_read_user(&head, sizeof(head), (void *)object);
+	at = head ? SSL_RBIO : SSL_RBIO_3_2;
+	if (bpf_probe_read_user(&bio, sizeof(bio), (void *)(object + at)) ||
+	    bpf_probe_read_user(words, sizeof(words), (void *)bio))
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		/* 3.0 put the library context before the method. */
+		if (bpf_probe_read_user(&method, sizeof(method), (void *)words[i]) ||
+		    method.type != BIO_TYPE_SOCKET ||
+		    bpf_probe_read_user(&name, sizeof("socket"), (void *)method.name) ||
+		    name != SOCKET_NAME)
+			continue;
+		at = i ? BIO_NUM_3_0 : BIO_NUM;
+		if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(bio + at)))
+			return fd;
+	}
+	return -1;
+}
+
+/* The connection's socket is that of the descriptor, if it is one that is connected. */
+static __always_inline bool learn_fd(struct connection_state *state, __u64 object, int fd)
+{
+	struct sock *sk = socket_of_fd(fd);
+	struct socket_identity socket;
+	struct wire_tuple tuple;
+
+	if (!sk || !identify_socket(sk, &socket))
+		return false;
+	read_tuple(sk, WIRE_TUPLE_FD, &tuple);
+	connection_found(state, object, &socket, &tuple);
+	return true;
+}
+
+/*
+ * A call used no socket, and none is known: its bytes came from a buffer of the library, or the
+ * program carries the records itself. The latter is reported, once for a process: probably so at
+ * an object's first call, with a write, and when it happens again.
+ */
+static __noinline int note_unnested(struct connection_state *state, struct call *call)
+{
+	__u32 pid = current_pid();
+	struct traced_process *process;
+	struct wire_header *record;
+
+	if (learn_fd(state, call->object, fd_of_bio(call->object)))
+		return 0;
+	state->unnested++;
+	if (!(state->flags & WIRE_FROM_START) && state->unnested < MAX_UNNESTED &&
+	    !(call->direction == WIRE_WRITE && call->moved))
+		return 0;
+	process = bpf_map_lookup_elem(&traced, &pid);
+	if (!process || process->flags & TRACED_UNNESTED)
+		return 0;
+	process->flags |= TRACED_UNNESTED;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		process->flags &= ~TRACED_UNNESTED;
+		count(&shared.events_lost);
+		return 0;
+	}
+	fill_header(record, WIRE_UNNESTED, sizeof(*record));
+	bpf_ringbuf_submit(record, wakeup(true));
+	return 0;
+}
+
+/*
  * What follows the return of a call, for all functions in one program: the verifier walks it once,
  * not once for each function. The call is the one just above the top of the thread's stack.
  */
@@ -452,7 +567,10 @@ int commit_call(struct pt_regs *ctx)
 	state = connection_of(ctx, call->object);
 	if (!state)
 		return 0;
-	learn_socket(state, call);
+	if (call->sock)
+		learn_socket(state, call);
+	else if (!state->sock && !call->is_inner && state->unnested < MAX_UNNESTED)
+		note_unnested(state, call);
 	/* The call around this one, on another object, has not read the addresses itself. */
 	if (thread->depth && thread->depth < MAX_DEPTH) {
 		outer = &thread->calls[thread->depth - 1];
@@ -461,6 +579,11 @@ int commit_call(struct pt_regs *ctx)
 	}
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1);
+	if (call->direction == WIRE_WRITE && call->sock) {
+		state->flags &= ~STATE_WRITE_BLOCKED;
+		if (!call->moved)
+			state->flags |= STATE_WRITE_BLOCKED;
+	}
 	if (call->at_end && has_moved(state) && !(state->flags & STATE_EOF)) {
 		state->flags |= STATE_EOF;
 		report_close(state, call->object, WIRE_CLOSE_EOF);
@@ -480,8 +603,10 @@ static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 
 {
 	/* Its socket may be of use to the call around it, or when it is new to the connection. */
 	bool tells_socket = call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE);
+	bool is_blocked = call->sock && call->direction == WIRE_WRITE;
+	bool is_unnested = !call->sock && !call->is_inner;
 
-	if (!size && !tells_socket && !at_end)
+	if (!size && !tells_socket && !at_end && !is_blocked && !is_unnested)
 		return 0;
 	call->moved = size;
 	call->at_end = at_end;
@@ -663,6 +788,38 @@ int clear_entry(struct pt_regs *ctx)
 	if (state)
 		state->references = references;
 	return 0;
+}
+
+/* SSL_set_fd, SSL_set_rfd, SSL_set_wfd: an object that has not moved anything gets its socket. */
+static __always_inline int set_fd(struct pt_regs *ctx, bool both)
+{
+	__u64 object = PT_REGS_PARM1(ctx);
+	struct connection_state *state;
+	__u64 sock_before;
+
+	if (!is_traced())
+		return 0;
+	state = connection_of(ctx, object);
+	if (!state || has_moved(state))
+		return 0;
+	sock_before = state->sock;
+	state->sock = 0;
+	if (learn_fd(state, object, (int)PT_REGS_PARM2(ctx)) && !both && sock_before &&
+	    sock_before != state->sock)
+		state->flags |= STATE_AMBIGUOUS; /* it reads from another than it writes to */
+	return 0;
+}
+
+SEC("uprobe")
+int set_fd_entry(struct pt_regs *ctx)
+{
+	return set_fd(ctx, true);
+}
+
+SEC("uprobe")
+int set_one_fd_entry(struct pt_regs *ctx)
+{
+	return set_fd(ctx, false);
 }
 
 SEC("uprobe")

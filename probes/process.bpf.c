@@ -90,7 +90,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!process)
 		return 0;
 	copy = *process;
-	copy.flags &= ~TRACED_COMMAND;
+	copy.flags &= ~(TRACED_COMMAND | TRACED_UNNESTED);
 	bpf_map_update_elem(&traced, &child_pid, &copy, BPF_ANY);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -138,8 +138,10 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	}
 	bpf_map_delete_elem(&threads, &thread);
 	process = bpf_map_lookup_elem(&traced, &pid);
-	if (process)
+	if (process) {
 		process->executable_pages = BPF_CORE_READ(task, mm, exec_vm);
+		process->flags &= ~(TRACED_UNNESTED | TRACED_CIPHERTEXT);
+	}
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(&shared.events_lost);

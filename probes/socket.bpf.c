@@ -1,81 +1,406 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The socket of a TLS call: the one that this thread sends on or receives from while the call
- * runs. Where it is new to the connection, its addresses are read at that moment, when the socket
- * cannot go away, so connections that were open before the trace are found like any other.
+ * Socket calls. One inside a TLS call of the same thread tells the connection's socket: where that
+ * is new to the connection, its addresses are read at that moment, when the socket cannot go away,
+ * so connections that were open before the trace are found like any other. One outside of a TLS
+ * call is of interest only in processes whose TLS calls do none (ciphertext.h).
+ *
+ * Four backends see the calls; the program loads and attaches one of them (capture/backend.h):
+ * tracepoints of the socket layer, which fire at the return; fexit on the functions of TCP and unix
+ * sockets; kprobes on these; tracepoints of the system calls. The latter two are at a call's entry,
+ * and need a second probe at its return where the received bytes matter.
  */
-#include "common.h"
+#include "ciphertext.h"
 
-/* The tuple of a TCP socket. */
-static __always_inline void read_tuple(struct sock *sk, struct wire_tuple *tuple)
+/* When a hook runs, seen from the socket call. */
+enum moment {
+	BEFORE,
+	RETURNED, /* after a hook BEFORE it */
+	AFTER,	  /* the only hook */
+};
+
+/* The socket of a call that receives, from its entry to its return. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_THREADS);
+	__type(key, __u64);
+	__type(value, __u64);
+} receiving SEC(".maps");
+
+/* Number of arguments of tcp_recvmsg: 6 before 5.19 (kernel commit ec095263a965), then 5. */
+const volatile __u32 recvmsg_arguments = 5;
+
+static __always_inline void read_tcp_state(struct sock *sk, struct call *call)
 {
-	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
 
-	__builtin_memset(tuple, 0, sizeof(*tuple));
-	tuple->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	tuple->peer_port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (family == AF_INET) {
-		tuple->ip_version = 4;
-		BPF_CORE_READ_INTO((__be32 *)tuple->local, sk, __sk_common.skc_rcv_saddr);
-		BPF_CORE_READ_INTO((__be32 *)tuple->peer, sk, __sk_common.skc_daddr);
-	} else {
-		tuple->ip_version = 6;
-		BPF_CORE_READ_INTO((struct in6_addr *)tuple->local, sk,
-				   __sk_common.skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO((struct in6_addr *)tuple->peer, sk, __sk_common.skc_v6_daddr);
-	}
-	tuple->source = WIRE_TUPLE_NESTED;
+	call->tcp.rtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
+	call->tcp.retransmits = BPF_CORE_READ(tcp, total_retrans);
+	call->tcp_flags |= WIRE_TCP_STATE;
 }
 
-static __always_inline int socket_used(struct sock *sk)
+/* The first bytes of what the system call sends or has received. */
+static __always_inline bool read_header(__u8 header[TLS_HEADER_BYTES])
 {
-	__u64 id = bpf_get_current_pid_tgid();
-	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
-	struct connection_state *state;
-	struct connection_key key = {};
-	struct call *call;
-	__u16 family, num;
-	__be16 dport;
-	__u64 top;
+	struct user_buffer buffer;
 
-	if (!thread)
-		return 0;
-	top = thread->depth - 1;
-	if (top >= MAX_DEPTH)
-		return 0;
-	call = &thread->calls[top];
-	if (call->sock == (__u64)sk)
-		return 0;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	if ((family != AF_INET && family != AF_INET6) || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
-		return 0;
-	num = BPF_CORE_READ(sk, __sk_common.skc_num);
-	dport = BPF_CORE_READ(sk, __sk_common.skc_dport);
-	if (!num || !dport) /* a reset has taken its addresses already */
-		return 0;
-	if (call->sock) {
+	return buffer_of_syscall(&buffer) && buffer.size >= TLS_HEADER_BYTES &&
+	       !bpf_probe_read_user(header, TLS_HEADER_BYTES, (void *)buffer.data);
+}
+
+/*
+ * The first bytes that a TLS call sends. They are those of the record with the call's first bytes
+ * when they look like one that is large enough: a handshake's or a key update's is not. What was
+ * left from a call before is known by STATE_WRITE_BLOCKED.
+ */
+static __always_inline void note_sent(struct sock *sk, struct call *call, long result,
+				      enum moment moment)
+{
+	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
+	__u64 least = call->length < MIN_FRAGMENT_BYTES ? call->length : MIN_FRAGMENT_BYTES;
+	__u8 header[TLS_HEADER_BYTES];
+
+	read_tcp_state(sk, call);
+	if (!read_header(header) || header[0] != TLS_APPLICATION_DATA ||
+	    tls_payload_bytes(header) <= least)
+		return;
+	call->tcp.seq = BPF_CORE_READ(tcp, write_seq);
+	if (moment == AFTER && result > 0)
+		call->tcp.seq -= result;
+	call->tcp.ack = BPF_CORE_READ(tcp, rcv_nxt);
+	call->tcp_flags |= WIRE_TCP_SEQ;
+}
+
+/*
+ * A TLS call has received bytes: follows the records to know at which sequence number the one
+ * began that the call's bytes are from. The library reads either a header and then the payload, or
+ * (read-ahead) what there is; of several records in one piece no place is known.
+ */
+static __always_inline void note_received(struct sock *sk, struct call *call,
+					  struct connection_state *state, __u32 size)
+{
+	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
+	struct record_place *record = &state->record;
+	__u8 header[TLS_HEADER_BYTES];
+	__u32 whole;
+
+	read_tcp_state(sk, call);
+	if (record->rest) {
+		record->known &= size <= record->rest;
+		record->rest = size <= record->rest ? record->rest - size : 0;
+		return;
+	}
+	record->known = 0;
+	if (size < TLS_HEADER_BYTES || !read_header(header))
+		return;
+	whole = TLS_HEADER_BYTES + tls_payload_bytes(header);
+	if (whole == TLS_HEADER_BYTES || size > whole)
+		return;
+	record->rest = whole - size;
+	record->known = header[0] == TLS_APPLICATION_DATA;
+	record->seq = BPF_CORE_READ(tcp, copied_seq) - size;
+	record->ack = BPF_CORE_READ(tcp, write_seq);
+}
+
+/* Where entry and return are seen apart, a return may be missed: what it moved is not known. */
+static __always_inline void note_receiving(struct record_place *record, enum moment moment)
+{
+	if (moment == BEFORE && record->receiving) {
+		record->known = 0;
+		record->rest = 0;
+	}
+	record->receiving = moment == BEFORE;
+}
+
+/* The call uses a socket: one, unless it is a unix socket beside one of TCP. */
+static __always_inline void note_socket(struct sock *sk, struct call *call,
+					const struct connection_state *state)
+{
+	struct socket_identity socket;
+
+	if (!identify_socket(sk, &socket))
+		return;
+	if (call->sock && !call->on_unix) {
+		call->many_sockets |= !is_unix(sk);
+		return;
+	}
+	if (call->sock && is_unix(sk)) {
 		call->many_sockets = 1;
+		return;
+	}
+	call->sock = socket.sock;
+	call->ports = socket.ports;
+	call->on_unix = is_unix(sk);
+	call->many_sockets = 0;
+	if (!state || state->sock != call->sock || state->ports != call->ports)
+		read_tuple(sk, WIRE_TUPLE_NESTED, &call->tuple);
+}
+
+static __always_inline void socket_in_tls_call(struct sock *sk, struct call *call, __u8 direction,
+					       long result, enum moment moment)
+{
+	struct connection_key key = {.pid = current_pid(), .object = call->object};
+	bool receives = direction == WIRE_READ && moment != BEFORE && result > 0;
+	bool is_first = moment != RETURNED && call->sock != (__u64)sk;
+	struct connection_state *state;
+
+	if (!is_first && !receives && moment == AFTER)
+		return;
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (state && direction == WIRE_READ && moment != AFTER)
+		note_receiving(&state->record, moment);
+	if (is_first)
+		note_socket(sk, call, state);
+	if (call->sock != (__u64)sk || call->on_unix)
+		return;
+	if (is_first && direction == WIRE_WRITE && call->direction == WIRE_WRITE)
+		note_sent(sk, call, result, moment);
+	if (receives && state)
+		note_received(sk, call, state, result);
+}
+
+/* A socket call outside of TLS calls sends bytes that the library may have emitted. */
+static __always_inline void find_emitter(struct sock *sk, struct user_buffer *buffer)
+{
+	struct connection_key key = {.pid = current_pid()};
+	struct connection_state *state;
+	struct socket_identity socket;
+	struct record_key record;
+	struct emitter *emitter;
+	struct wire_tuple tuple;
+	__u32 payload;
+
+	for (int i = 0; i < MAX_RECORDS_WALKED; i++) {
+		payload = record_at(buffer->data, buffer->size, &record);
+		if (!payload)
+			return;
+		emitter = bpf_map_lookup_elem(&emitted, &record);
+		if (emitter)
+			break;
+		buffer->data += TLS_HEADER_BYTES + payload;
+		if (buffer->size < TLS_HEADER_BYTES + payload)
+			return;
+		buffer->size -= TLS_HEADER_BYTES + payload;
+	}
+	if (!emitter || !identify_socket(sk, &socket))
+		return;
+	key.object = emitter->object;
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (!state || (emitter->generation && emitter->generation != state->generation))
+		return;
+	bpf_map_delete_elem(&emitted, &record);
+	read_tuple(sk, WIRE_TUPLE_CIPHERTEXT, &tuple);
+	connection_found(state, key.object, &socket, &tuple);
+}
+
+/* A socket call outside of TLS calls has received bytes that the library may take. */
+static __always_inline void note_delivered(struct sock *sk, struct user_buffer *buffer, __u64 size)
+{
+	struct deliverer deliverer = {};
+	struct record_key record;
+	__u32 payload;
+
+	if (buffer->size > size)
+		buffer->size = size;
+	for (int i = 0; i < MAX_RECORDS_WALKED; i++) {
+		payload = record_at(buffer->data, buffer->size, &record);
+		if (!payload)
+			return;
+		if (!deliverer.socket.sock) {
+			if (!identify_socket(sk, &deliverer.socket))
+				return;
+			read_tuple(sk, WIRE_TUPLE_CIPHERTEXT, &deliverer.tuple);
+		}
+		bpf_map_update_elem(&delivered, &record, &deliverer, BPF_ANY);
+		buffer->data += TLS_HEADER_BYTES + payload;
+		if (buffer->size < TLS_HEADER_BYTES + payload)
+			return;
+		buffer->size -= TLS_HEADER_BYTES + payload;
+	}
+}
+
+/* Whether socket calls of the process outside of TLS calls are of interest. */
+static __always_inline bool wants_ciphertext(void)
+{
+	__u32 pid = current_pid();
+	struct traced_process *process;
+
+	if (!shared.ciphertext_processes)
+		return false;
+	process = bpf_map_lookup_elem(&traced, &pid);
+	return process && process->flags & TRACED_CIPHERTEXT;
+}
+
+static __always_inline int socket_call(struct sock *sk, __u8 direction, long result,
+				       enum moment moment)
+{
+	__u64 id = bpf_get_current_pid_tgid(), sock = (__u64)sk;
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	__u64 top = thread ? thread->depth - 1 : MAX_DEPTH;
+	struct user_buffer buffer;
+
+	if (top >= MAX_DEPTH && !wants_ciphertext())
+		return 0;
+	if (moment == BEFORE && direction == WIRE_READ)
+		bpf_map_update_elem(&receiving, &id, &sock, BPF_ANY);
+	if (thread && top < MAX_DEPTH) {
+		socket_in_tls_call(sk, &thread->calls[top], direction, result, moment);
 		return 0;
 	}
-	call->sock = (__u64)sk;
-	call->ports = (__u32)num << 16 | dport;
-	key.pid = id >> 32;
-	key.object = call->object;
-	state = bpf_map_lookup_elem(&connections, &key);
-	if (!state || state->sock != call->sock || state->ports != call->ports)
-		read_tuple(sk, &call->tuple);
+	if ((moment != BEFORE && result <= 0) || !buffer_of_syscall(&buffer))
+		return 0;
+	if (direction == WIRE_WRITE)
+		find_emitter(sk, &buffer);
+	else if (moment != BEFORE)
+		note_delivered(sk, &buffer, result);
+	return 0;
+}
+
+/* The return of a call that receives, of which only the entry told the socket. */
+static __always_inline int receive_returned(long result)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u64 *sock = bpf_map_lookup_elem(&receiving, &id);
+
+	if (!sock)
+		return 0;
+	socket_call((struct sock *)*sock, WIRE_READ, result, RETURNED);
+	bpf_map_delete_elem(&receiving, &id);
 	return 0;
 }
 
 /* sock:sock_send_length and sock:sock_recv_length (6.3+, kernel commit 6e6eda44b939). */
 SEC("raw_tracepoint/sock_send_length")
-int sock_send(struct bpf_raw_tracepoint_args *ctx)
+int raw_send(struct bpf_raw_tracepoint_args *ctx)
 {
-	return socket_used((struct sock *)ctx->args[0]);
+	return socket_call((struct sock *)ctx->args[0], WIRE_WRITE, (int)ctx->args[1], AFTER);
 }
 
 SEC("raw_tracepoint/sock_recv_length")
-int sock_recv(struct bpf_raw_tracepoint_args *ctx)
+int raw_receive(struct bpf_raw_tracepoint_args *ctx)
 {
-	return socket_used((struct sock *)ctx->args[0]);
+	return socket_call((struct sock *)ctx->args[0], WIRE_READ, (int)ctx->args[1], AFTER);
+}
+
+/* tcp_sendmsg(sk, msg, size) and tcp_recvmsg(sk, msg, ...); their results follow the arguments. */
+SEC("fexit/tcp_sendmsg")
+int fexit_tcp_send(__u64 *ctx)
+{
+	return socket_call((struct sock *)ctx[0], WIRE_WRITE, (int)ctx[3], AFTER);
+}
+
+SEC("fexit/tcp_recvmsg")
+int fexit_tcp_receive(__u64 *ctx)
+{
+	int result = recvmsg_arguments == 6 ? ctx[6] : ctx[5];
+
+	return socket_call((struct sock *)ctx[0], WIRE_READ, result, AFTER);
+}
+
+/* unix_stream_sendmsg(sock, msg, size) and unix_stream_recvmsg(sock, msg, size, flags). */
+SEC("fexit/unix_stream_sendmsg")
+int fexit_unix_send(__u64 *ctx)
+{
+	struct socket *socket = (struct socket *)ctx[0];
+
+	return socket_call(BPF_CORE_READ(socket, sk), WIRE_WRITE, (int)ctx[3], AFTER);
+}
+
+SEC("fexit/unix_stream_recvmsg")
+int fexit_unix_receive(__u64 *ctx)
+{
+	struct socket *socket = (struct socket *)ctx[0];
+
+	return socket_call(BPF_CORE_READ(socket, sk), WIRE_READ, (int)ctx[4], AFTER);
+}
+
+SEC("kprobe/tcp_sendmsg")
+int kprobe_tcp_send(struct pt_regs *ctx)
+{
+	return socket_call((struct sock *)PT_REGS_PARM1(ctx), WIRE_WRITE, 0, BEFORE);
+}
+
+SEC("kprobe/tcp_recvmsg")
+int kprobe_tcp_receive(struct pt_regs *ctx)
+{
+	return socket_call((struct sock *)PT_REGS_PARM1(ctx), WIRE_READ, 0, BEFORE);
+}
+
+SEC("kprobe/unix_stream_sendmsg")
+int kprobe_unix_send(struct pt_regs *ctx)
+{
+	struct socket *socket = (struct socket *)PT_REGS_PARM1(ctx);
+
+	return socket_call(BPF_CORE_READ(socket, sk), WIRE_WRITE, 0, BEFORE);
+}
+
+SEC("kprobe/unix_stream_recvmsg")
+int kprobe_unix_receive(struct pt_regs *ctx)
+{
+	struct socket *socket = (struct socket *)PT_REGS_PARM1(ctx);
+
+	return socket_call(BPF_CORE_READ(socket, sk), WIRE_READ, 0, BEFORE);
+}
+
+/* Returns are missed where kretprobes are few (5.10): what follows from them is then not known. */
+SEC("kretprobe/tcp_recvmsg")
+int kret_tcp_receive(struct pt_regs *ctx)
+{
+	return receive_returned((int)PT_REGS_RC(ctx));
+}
+
+SEC("kretprobe/unix_stream_recvmsg")
+int kret_unix_receive(struct pt_regs *ctx)
+{
+	return receive_returned((int)PT_REGS_RC(ctx));
+}
+
+/*
+ * Raw tracepoints of all system calls: those of single ones need tracefs, which may not be mounted.
+ * The first argument of all that move bytes of a socket is its descriptor.
+ */
+static __always_inline int direction_of_syscall(long number)
+{
+	switch (number) {
+	case NR_WRITE:
+	case NR_WRITEV:
+	case NR_SENDTO:
+	case NR_SENDMSG:
+	case NR_SENDMMSG:
+		return WIRE_WRITE;
+	case NR_READ:
+	case NR_READV:
+	case NR_RECVFROM:
+	case NR_RECVMSG:
+		return WIRE_READ;
+	}
+	return -1;
+}
+
+SEC("raw_tracepoint/sys_enter")
+int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	int direction = direction_of_syscall((long)ctx->args[1]);
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread;
+	struct sock *sk;
+
+	if (direction < 0)
+		return 0;
+	thread = bpf_map_lookup_elem(&threads, &id);
+	if ((!thread || !thread->depth) && !wants_ciphertext())
+		return 0;
+	sk = socket_of_fd((int)PT_REGS_PARM1_CORE_SYSCALL(regs));
+	return sk ? socket_call(sk, direction, 0, BEFORE) : 0;
+}
+
+SEC("raw_tracepoint/sys_exit")
+int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	long number = -1;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &((user_regs *)regs)->SYSCALL_NUMBER);
+	return direction_of_syscall(number) == WIRE_READ ? receive_returned((long)ctx->args[1]) : 0;
 }

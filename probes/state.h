@@ -19,6 +19,9 @@
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
 #define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */
 #define TRACED_COMMAND 0x04 /* the command itself, a child of tlstrace */
+/* Set by the probes or while they run: see ciphertext.h. */
+#define TRACED_CIPHERTEXT 0x08 /* its socket calls outside of TLS calls are looked at */
+#define TRACED_UNNESTED	  0x10 /* that it needs this was reported */
 
 struct traced_process {
 	__u64 executable_pages; /* mm.exec_vm when its mappings were last reported */
@@ -39,9 +42,10 @@ struct connection_key {
 };
 
 /* connection_state.flags beside WIRE_FROM_START */
-#define STATE_AMBIGUOUS 0x02 /* calls on it used different sockets: the tuple stays unknown */
-#define STATE_SHUTDOWN	0x04
-#define STATE_EOF	0x08
+#define STATE_AMBIGUOUS	    0x02 /* calls on it used different sockets: no tuple for good */
+#define STATE_SHUTDOWN	    0x04
+#define STATE_EOF	    0x08
+#define STATE_WRITE_BLOCKED 0x10 /* a write was cut short: the next begins with what is left */
 
 /* A walk over the chunks of a body, see chunks.h. */
 struct walk {
@@ -50,6 +54,16 @@ struct walk {
 	__u32 digits;
 	__u8 phase;
 	__u8 pad[3];
+};
+
+/* Where in TCP's stream the TLS record began that was received last, see socket.bpf.c. */
+struct record_place {
+	__u32 seq;
+	__u32 ack;
+	__u32 rest;	/* of its bytes, still to be received */
+	__u8 known;	/* seq and ack mean something */
+	__u8 receiving; /* a call that receives was entered, and its return not seen */
+	__u8 pad[2];
 };
 
 struct connection_state {
@@ -62,11 +76,13 @@ struct connection_state {
 	__u64 captured_up_to[2]; /* a watch directive from before this position is void */
 	__u64 sock;
 	struct wire_tuple tuple;
+	struct record_place record;
 	__u32 ports;
 	__u32 references; /* beyond the first */
 	__u8 flags;
 	__u8 library;
-	__u8 pad[6];
+	__u8 unnested; /* calls that used no socket while none was known; stops at a few */
+	__u8 pad[5];
 };
 
 struct stream_key {
@@ -103,12 +119,14 @@ enum consumer_state {
 
 /* Written by both sides; the program maps it. */
 struct shared {
-	__u64 events_lost;	/* records without room in the ring */
-	__u64 calls_lost;	/* calls of more threads or deeper nesting than is kept */
-	__u64 connections_lost; /* calls on more connections than are kept */
-	__u64 wake_bytes;	/* ring fill at which a busy program is woken early */
-	__u32 consumer;		/* enum consumer_state */
-	__u32 wake_always;	/* for comparison: a wakeup for each record */
+	__u64 events_lost;	    /* records without room in the ring */
+	__u64 calls_lost;	    /* calls of more threads or deeper nesting than is kept */
+	__u64 connections_lost;	    /* calls on more connections than are kept */
+	__u64 wake_bytes;	    /* ring fill at which a busy program is woken early */
+	__u32 consumer;		    /* enum consumer_state */
+	__u32 wake_always;	    /* for comparison: a wakeup for each record */
+	__u32 ciphertext_processes; /* how many have TRACED_CIPHERTEXT */
+	__u32 pad;
 };
 
 #endif

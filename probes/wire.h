@@ -30,7 +30,7 @@ enum wire_type {
 	WIRE_EXEC = 64, /* struct wire_exec: a process runs another executable */
 	WIRE_FORK,	/* struct wire_fork: a traced process made a child, traced as well */
 	WIRE_MAPPED,	/* struct wire_header alone: the loader of a traced process mapped files */
-	WIRE_UNNESTED,	/* struct wire_unnested: TLS calls of a process use no socket themselves */
+	WIRE_UNNESTED,	/* struct wire_header alone: TLS calls of a process use no socket */
 };
 
 enum wire_direction {

@@ -28,6 +28,11 @@ static const char *const function_names[TLS_FUNCTION_COUNT] = {
 	[TLS_FREE] = "SSL_free",
 	[TLS_CLEAR] = "SSL_clear",
 	[TLS_SHUTDOWN] = "SSL_shutdown",
+	[TLS_SET_FD] = "SSL_set_fd",
+	[TLS_SET_RFD] = "SSL_set_rfd",
+	[TLS_SET_WFD] = "SSL_set_wfd",
+	[TLS_BIO_READ] = "BIO_read",
+	[TLS_BIO_WRITE] = "BIO_write",
 };
 
 /*
@@ -46,7 +51,7 @@ static const char boringssl_namespace[] = "_ZN4bssl";
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-static const char prefix[] = "SSL_";
+static const char ssl_prefix[] = "SSL_", bio_prefix[] = "BIO_";
 
 /* What is known of each function while the symbols go by. */
 struct search {
@@ -76,7 +81,8 @@ static int search__note(void *context, const struct elf_function *function)
 	struct search *search = context;
 	size_t i;
 
-	if (!begins_with(function->name, prefix, sizeof(prefix) - 1)) {
+	if (!begins_with(function->name, ssl_prefix, sizeof(ssl_prefix) - 1) &&
+	    !begins_with(function->name, bio_prefix, sizeof(bio_prefix) - 1)) {
 		if (begins_with(function->name, boringssl_namespace,
 				sizeof(boringssl_namespace) - 1))
 			search->boringssl = true;
@@ -110,9 +116,10 @@ int elf_file__tls_code(struct elf_file *file, struct tls_code *ret_code)
 	err = elf_file__each_function(file, search__note, &search);
 	if (err)
 		return err;
-	if (!search.address[TLS_READ] && !search.address[TLS_READ_EX])
-		return -ENOENT;
-	if (!search.address[TLS_WRITE] && !search.address[TLS_WRITE_EX])
+	code.has_tls = (search.address[TLS_READ] || search.address[TLS_READ_EX]) &&
+		       (search.address[TLS_WRITE] || search.address[TLS_WRITE_EX]);
+	code.has_bio = search.address[TLS_BIO_READ] && search.address[TLS_BIO_WRITE];
+	if (!code.has_tls && !code.has_bio)
 		return -ENOENT;
 	code.library = search.boringssl ? TLS_LIBRARY_BORINGSSL : TLS_LIBRARY_OPENSSL;
 	for (i = 0; i < TLS_FUNCTION_COUNT; i++) {

@@ -29,6 +29,11 @@ static const struct need {
 	[TLS_FREE] = {1, true, false},
 	[TLS_CLEAR] = {1, true, false},
 	[TLS_SHUTDOWN] = {1, true, false},
+	[TLS_SET_FD] = {2, true, false},
+	[TLS_SET_RFD] = {2, true, false},
+	[TLS_SET_WFD] = {2, true, false},
+	[TLS_BIO_READ] = {3, true, true},
+	[TLS_BIO_WRITE] = {3, true, false},
 };
 
 bool tls_function__has_entry(enum tls_function function)

@@ -35,6 +35,13 @@ enum tls_function {
 	TLS_FREE,
 	TLS_CLEAR,
 	TLS_SHUTDOWN,
+	TLS_SET_FD,
+	TLS_SET_RFD,
+	TLS_SET_WFD,
+	/* The rest is of the library's I/O layer (libcrypto), and probed only where it is needed.
+	 */
+	TLS_BIO_READ,
+	TLS_BIO_WRITE,
 	TLS_FUNCTION_COUNT,
 };
 
@@ -45,6 +52,8 @@ enum tls_library_kind {
 
 /* The TLS code of one file. offset[f] is 0 where the file does not define the function. */
 struct tls_code {
+	bool has_tls; /* a read and a write function at the least */
+	bool has_bio; /* BIO_read and BIO_write */
 	enum tls_library_kind library;
 	uint64_t offset[TLS_FUNCTION_COUNT];  /* file offsets of first instructions */
 	uint64_t address[TLS_FUNCTION_COUNT]; /* as linked */
@@ -74,8 +83,8 @@ void elf_file__close(struct elf_file *file);
 bool elf_file__is_executable(const struct elf_file *file);
 
 /*
- * The TLS code in the file, from .dynsym and .symtab. 0; -ENOENT when it defines none (at the
- * least a read and a write function are needed); -EBADMSG when its symbol tables or segments
+ * The TLS code in the file, from .dynsym and .symtab. 0; -ENOENT when it has neither TLS functions
+ * nor those of the I/O layer; -EBADMSG when its symbol tables or segments
  * contradict the file; -EFBIG when a table has more than 256 MB; -ENOMEM; -EIO.
  */
 int elf_file__tls_code(struct elf_file *file, struct tls_code *ret_code);

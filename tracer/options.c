@@ -19,6 +19,7 @@ enum {
 	OPT_CHECK,
 	OPT_RING_SIZE,
 	OPT_CLASSIC,
+	OPT_SOCKET_BACKEND,
 	OPT_VERSION,
 	OPT_HELP,
 };
@@ -90,7 +91,9 @@ static const struct option long_options[] = {
 	{"duration", required_argument, NULL, 'd'},
 	{"check", no_argument, NULL, OPT_CHECK},
 	{"ring-size", required_argument, NULL, OPT_RING_SIZE},
-	{"classic", no_argument, NULL, OPT_CLASSIC}, /* for measuring, not in the help */
+	/* For measuring and tests, not in the help. */
+	{"classic", no_argument, NULL, OPT_CLASSIC},
+	{"socket-backend", required_argument, NULL, OPT_SOCKET_BACKEND},
 	{"quiet", no_argument, NULL, 'q'},
 	{"verbose", no_argument, NULL, 'v'},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -262,6 +265,13 @@ static void take_option(struct options *options, int option, const char *value)
 	case OPT_CLASSIC:
 		options->classic = true;
 		break;
+	case OPT_SOCKET_BACKEND:
+		options->backend = socket_backend__of(value);
+		if (options->backend == SOCKET_BACKENDS)
+			usage_error("--socket-backend %s: tracepoints, fexit, kprobes or syscalls "
+				    "is needed",
+				    value);
+		break;
 	case 'q':
 		options->verbosity = -1;
 		break;
@@ -289,7 +299,7 @@ static void __attribute__((noreturn)) refuse_option(char **argv, int result)
 
 void options__parse(int argc, char **argv, struct options *ret_options)
 {
-	struct options options = {.sink = &sink_text};
+	struct options options = {.sink = &sink_text, .backend = SOCKET_BACKENDS};
 	int option, modes;
 
 	opterr = 0;

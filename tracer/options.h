@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "capture/backend.h"
 #include "sink/sink.h"
 
 /* Exit statuses (docs/output.md); in command mode the command's own comes before them. */
@@ -35,11 +36,12 @@ struct options {
 	char **header_globs; /* lower case */
 	size_t header_glob_count;
 	bool show_secrets;
-	uint64_t count;	      /* entries; 0: no limit */
-	uint64_t duration_ns; /* 0: no limit */
-	size_t ring_bytes;    /* 0: chosen from the memory */
-	bool classic;	      /* capture_options.classic */
-	int verbosity;	      /* -q: -1, -v: 1, -vv: 2 */
+	uint64_t count;		     /* entries; 0: no limit */
+	uint64_t duration_ns;	     /* 0: no limit */
+	size_t ring_bytes;	     /* 0: chosen from the memory */
+	bool classic;		     /* capture_options.classic */
+	enum socket_backend backend; /* SOCKET_BACKENDS: the first that works */
+	int verbosity;		     /* -q: -1, -v: 1, -vv: 2 */
 };
 
 /*

@@ -222,6 +222,7 @@ static int trace__attach(struct trace *trace)
 		.command = trace->command.pid,
 		.ring_bytes = options->ring_bytes ? options->ring_bytes : ring_bytes(),
 		.classic = options->classic,
+		.backend = options->backend,
 		.record = on_record,
 		.context = trace,
 	};

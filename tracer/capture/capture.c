@@ -34,13 +34,49 @@ struct file_key {
 struct file {
 	struct file_key key;
 	bool has_tls;
+	struct bio *bio; /* NULL: it has no BIO functions */
 	UT_hash_handle hh;
 };
+
+/* BIO functions of a file. */
+struct bio {
+	struct tls_code code;
+	struct tls_sites sites;
+	/* Where probes cannot be for one process: those for all, and how many want them. */
+	struct bio_probes *shared;
+	size_t users;
+};
+
+/*
+ * Whether the socket calls inside a program's TLS calls tell its connections. If they do not, and
+ * until that is known, its records are compared with what its sockets carry (probes/ciphertext.h),
+ * which needs probes on BIO functions.
+ */
+enum nesting {
+	NESTING_UNKNOWN,
+	NESTING_SUFFICES,
+	NESTING_FALLS_SHORT,
+};
+
+/* What was learned of an executable; the next process that runs it is taken for the same. */
+struct program {
+	char *path;
+	enum nesting nesting;
+	UT_hash_handle hh;
+};
+
+/* Files with BIO functions that one process can have probes in: its own, and two libraries. */
+#define PROCESS_BIOS 3
 
 struct process {
 	uint32_t pid;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: started, attached to or executed its program */
 	char *path;	   /* of its executable; NULL: it has not executed one */
+	enum nesting nesting;
+	struct {
+		struct bio *bio;	   /* NULL: no more */
+		struct bio_probes *probes; /* NULL: the shared ones */
+	} bios[PROCESS_BIOS];
 	UT_hash_handle hh;
 };
 
@@ -53,7 +89,9 @@ struct capture {
 	struct file *files;
 	size_t tls_files;
 	struct process *processes;
+	struct program *programs;
 	bool ended_since_sweep;
+	bool nests_since_sweep; /* a process was found to need no BIO probes */
 	uint64_t swept_ns;
 };
 
@@ -86,9 +124,9 @@ static struct file *capture__file(struct capture *capture, const struct mapped_f
 	return file;
 }
 
-/* Puts probes on the file's TLS functions. Whether it has any. */
-static bool capture__attach_tls(struct capture *capture, const struct mapped_file *mapped,
-				struct elf_file *elf)
+/* Puts probes on the file's TLS functions, and notes its BIO functions. */
+static void capture__attach_tls(struct capture *capture, struct file *file,
+				const struct mapped_file *mapped, struct elf_file *elf)
 {
 	struct tls_sites sites;
 	struct tls_code code;
@@ -96,10 +134,10 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 	int err = elf_file__tls_code(elf, &code);
 
 	if (err == -ENOENT)
-		return false;
+		return;
 	if (err) {
 		log_warning("%s: cannot read its symbols: %s", mapped->path, strerror(-err));
-		return false;
+		return;
 	}
 	err = tls_sites__find(elf, mapped->fd, &code, capture->places ? &capture->emulated : NULL,
 			      capture->uretprobes || !capture->places, &sites);
@@ -108,16 +146,23 @@ static bool capture__attach_tls(struct capture *capture, const struct mapped_fil
 			"%s: %u functions are left out: on this kernel a probe on their returns "
 			"would kill confined processes",
 			mapped->path, sites.left_out);
-	if (!err)
+	if (!err && code.has_bio && !capture->options->classic) {
+		file->bio = calloc(1, sizeof(*file->bio));
+		if (file->bio)
+			*file->bio = (struct bio){.code = code, .sites = sites};
+	}
+	if (!err && code.has_tls)
 		err = probe_set__attach_tls(capture->probes, mapped->link, &code, &sites, &count);
 	if (err) {
 		log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,
 			    strerror(-err));
-		return false;
+		return;
 	}
+	if (!code.has_tls)
+		return;
+	file->has_tls = true;
 	capture->tls_files++;
 	log_verbose("%s: %s, %u probes", mapped->path, tls_library__name(code.library), count);
-	return true;
 }
 
 /* Puts a probe on the hook for debuggers, if the file is a dynamic loader. */
@@ -134,21 +179,21 @@ static void capture__attach_loader(struct capture *capture, const struct mapped_
 		log_warning("%s: cannot see what it loads: %s", mapped->path, strerror(-err));
 }
 
-/* Puts probes into a file, once. Whether it has TLS code; *ret_new: it had not been looked at. */
-static bool capture__attach_file(struct capture *capture, const struct mapped_file *mapped,
-				 bool *ret_new)
+/* Puts probes into a file, once; *ret_new: it had not been looked at. NULL without memory. */
+static struct file *capture__attach_file(struct capture *capture, const struct mapped_file *mapped,
+					 bool *ret_new)
 {
 	struct file *file = capture__file(capture, mapped, ret_new);
 	struct elf_file *elf;
 
 	if (!file || !*ret_new)
-		return file && file->has_tls;
+		return file;
 	if (elf_file__open(mapped->fd, &elf))
-		return false; /* what is mapped to execute need not be ELF (a JIT's cache, Wine) */
-	file->has_tls = capture__attach_tls(capture, mapped, elf);
+		return file; /* what is mapped to execute need not be ELF (a JIT's cache, Wine) */
+	capture__attach_tls(capture, file, mapped, elf);
 	capture__attach_loader(capture, mapped, elf);
 	elf_file__close(elf);
-	return file->has_tls;
+	return file;
 }
 
 /* Attaches to a file by a path of our own. 0 or -errno. */
@@ -195,8 +240,101 @@ static void capture__attach_beside(struct capture *capture, const char *root, co
 	globfree(&found);
 }
 
+static struct process *capture__process(struct capture *capture, uint32_t pid)
+{
+	struct process *process;
+
+	HASH_FIND(hh, capture->processes, &pid, sizeof(pid), process);
+	return process;
+}
+
+/* ---- BIO functions ---- */
+
+/* Puts probes on the BIO functions of a file, for one process. */
+static void capture__attach_bio(struct capture *capture, struct process *process, struct bio *bio,
+				const struct mapped_file *mapped)
+{
+	bool alone = probe_set__probes_one_process(capture->probes);
+	struct bio_probes *probes = bio->shared;
+	size_t slot = 0;
+	int err;
+
+	while (slot < PROCESS_BIOS && process->bios[slot].bio && process->bios[slot].bio != bio)
+		slot++;
+	if (slot == PROCESS_BIOS || process->bios[slot].bio)
+		return;
+	if (alone || !probes) {
+		err = probe_set__attach_bio(capture->probes, mapped->link, &bio->code, &bio->sites,
+					    (pid_t)process->pid, &probes);
+		if (err) {
+			log_verbose("%s: cannot put probes on its BIO functions: %s", mapped->path,
+				    strerror(-err));
+			return;
+		}
+	}
+	bio->shared = alone ? NULL : probes;
+	bio->users++;
+	process->bios[slot].bio = bio;
+	process->bios[slot].probes = alone ? probes : NULL;
+	if (!slot)
+		probe_set__watch_ciphertext(capture->probes, (pid_t)process->pid, true);
+	log_debug("process %u: probes on the BIO functions of %s", process->pid, mapped->path);
+}
+
+static void capture__detach_bios(struct capture *capture, struct process *process)
+{
+	if (process->bios[0].bio)
+		probe_set__watch_ciphertext(capture->probes, (pid_t)process->pid, false);
+	for (size_t i = 0; i < PROCESS_BIOS && process->bios[i].bio; i++) {
+		struct bio *bio = process->bios[i].bio;
+
+		probe_set__detach_bio(process->bios[i].probes);
+		bio->users--;
+		if (!bio->users) {
+			probe_set__detach_bio(bio->shared);
+			bio->shared = NULL;
+		}
+		process->bios[i].bio = NULL;
+		process->bios[i].probes = NULL;
+	}
+}
+
+/* What was learned of the program that a process runs. NULL without memory. */
+static struct program *capture__program(struct capture *capture, const char *path)
+{
+	struct program *program;
+
+	HASH_FIND_STR(capture->programs, path, program);
+	if (program)
+		return program;
+	program = calloc(1, sizeof(*program));
+	if (!program)
+		return NULL;
+	program->path = strdup(path);
+	if (!program->path) {
+		free(program);
+		return NULL;
+	}
+	HASH_ADD_KEYPTR(hh, capture->programs, program->path, strlen(program->path), program);
+	return program;
+}
+
+/* Learned how a process finds its connections: FALLS_SHORT is final. */
+static void capture__learn_nesting(struct capture *capture, struct process *process,
+				   enum nesting nesting)
+{
+	struct program *program = process->path ? capture__program(capture, process->path) : NULL;
+
+	process->nesting = nesting;
+	if (program && program->nesting != NESTING_FALLS_SHORT)
+		program->nesting = nesting;
+	if (nesting == NESTING_SUFFICES)
+		capture->nests_since_sweep = true;
+}
+
 struct scan {
 	struct capture *capture;
+	struct process *process;
 	char root[64]; /* of the process's files */
 	bool has_tls;
 	const char *other; /* a TLS library that is not known to probes, and was not told of yet */
@@ -205,11 +343,15 @@ struct scan {
 static int attach_mapped(void *context, const struct mapped_file *mapped)
 {
 	struct scan *scan = context;
+	struct file *file;
 	const char *other;
 	bool is_new;
 
-	if (capture__attach_file(scan->capture, mapped, &is_new))
+	file = capture__attach_file(scan->capture, mapped, &is_new);
+	if (file && file->has_tls)
 		scan->has_tls = true;
+	if (file && file->bio && scan->process && scan->process->nesting != NESTING_SUFFICES)
+		capture__attach_bio(scan->capture, scan->process, file->bio, mapped);
 	if (!is_new)
 		return 0;
 	other = other_tls_library(mapped->path);
@@ -225,7 +367,10 @@ static int attach_mapped(void *context, const struct mapped_file *mapped)
  */
 static int capture__scan(struct capture *capture, pid_t pid)
 {
-	struct scan scan = {.capture = capture};
+	struct scan scan = {
+		.capture = capture,
+		.process = capture__process(capture, (uint32_t)pid),
+	};
 	int err;
 
 	snprintf(scan.root, sizeof(scan.root), "/proc/%d/root", pid);
@@ -237,16 +382,9 @@ static int capture__scan(struct capture *capture, pid_t pid)
 
 /* ---- processes ---- */
 
-static struct process *capture__process(struct capture *capture, uint32_t pid)
-{
-	struct process *process;
-
-	HASH_FIND(hh, capture->processes, &pid, sizeof(pid), process);
-	return process;
-}
-
 static void capture__remove_process(struct capture *capture, struct process *process)
 {
+	capture__detach_bios(capture, process);
 	HASH_DELETE(hh, capture->processes, process);
 	free(process->path);
 	free(process);
@@ -279,6 +417,7 @@ static struct process *capture__add_process(struct capture *capture, uint32_t pi
 					    uint64_t since_ns)
 {
 	struct process *process = capture__process(capture, pid);
+	struct program *program;
 
 	if (!process) {
 		process = calloc(1, sizeof(*process));
@@ -288,8 +427,11 @@ static struct process *capture__add_process(struct capture *capture, uint32_t pi
 		HASH_ADD(hh, capture->processes, pid, sizeof(process->pid), process);
 	}
 	process->since_ns = since_ns;
+	capture__detach_bios(capture, process);
 	free(process->path);
 	process->path = path ? strdup(path) : NULL;
+	program = path ? capture__program(capture, path) : NULL;
+	process->nesting = program ? program->nesting : NESTING_UNKNOWN;
 	if (process->path)
 		capture__announce(capture, process);
 	return process;
@@ -533,6 +675,31 @@ static void capture__fork(struct capture *capture, struct bytes record)
 	parent = capture__process(capture, fork.header.pid);
 	capture__add_process(capture, fork.child, parent ? parent->path : NULL,
 			     fork.header.time_ns);
+	if (parent && parent->bios[0].bio)
+		capture__scan(capture, (pid_t)fork.child);
+}
+
+/* TLS calls of a process used no socket: from now on its records are looked at. */
+static void capture__unnested(struct capture *capture, uint32_t pid)
+{
+	struct process *process = capture__process(capture, pid);
+
+	if (!process)
+		return;
+	log_verbose("process %u: its TLS calls use no sockets, comparing records", pid);
+	capture__learn_nesting(capture, process, NESTING_FALLS_SHORT);
+	capture__scan(capture, (pid_t)pid);
+}
+
+/* Data whose connection was found by nesting, of a process of which that was not known. */
+static void capture__note_nesting(struct capture *capture, struct bytes record, uint32_t pid)
+{
+	struct process *process = capture__process(capture, pid);
+	const struct wire_data *data = bytes__at(record, 0, sizeof(*data));
+
+	if (data && process && process->nesting == NESTING_UNKNOWN &&
+	    data->tuple.source == WIRE_TUPLE_NESTED)
+		capture__learn_nesting(capture, process, NESTING_SUFFICES);
 }
 
 static void capture__exit(struct capture *capture, struct bytes record, uint32_t pid)
@@ -574,8 +741,13 @@ static void on_record(void *context, struct bytes record)
 	case WIRE_EXIT:
 		capture__exit(capture, record, header.pid);
 		break;
+	case WIRE_UNNESTED:
+		capture__unnested(capture, header.pid);
+		break;
 	default:
 		capture__identify_stranger(capture, header.pid);
+		if (header.type == WIRE_DATA)
+			capture__note_nesting(capture, record, header.pid);
 		capture->options->record(capture->options->context,
 					 bytes__first(record, header.size));
 	}
@@ -590,15 +762,22 @@ static bool is_stale(void *context, uint32_t pid, uint64_t generation_ns)
 
 static void capture__sweep(struct capture *capture)
 {
+	struct process *process, *next;
 	uint64_t now;
 
-	if (!capture->ended_since_sweep)
+	if (!capture->ended_since_sweep && !capture->nests_since_sweep)
 		return;
 	now = now_ns();
 	if (now - capture->swept_ns < SWEEP_INTERVAL_NS)
 		return;
-	probe_set__sweep(capture->probes, is_stale, capture);
+	if (capture->ended_since_sweep)
+		probe_set__sweep(capture->probes, is_stale, capture);
+	if (capture->nests_since_sweep)
+		HASH_ITER(hh, capture->processes, process, next)
+	if (process->nesting == NESTING_SUFFICES)
+		capture__detach_bios(capture, process);
 	capture->ended_since_sweep = false;
+	capture->nests_since_sweep = false;
 	capture->swept_ns = now;
 }
 
@@ -662,6 +841,7 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 	struct probe_set_options probe_options = {
 		.ring_bytes = options->ring_bytes,
 		.wake_always = options->classic,
+		.backend = options->backend,
 		.record = on_record,
 		.context = capture,
 	};
@@ -691,6 +871,7 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 void capture__free(struct capture *capture)
 {
 	struct process *process, *next_process;
+	struct program *program, *next_program;
 	struct file *file, *next_file;
 
 	if (!capture)
@@ -705,7 +886,14 @@ void capture__free(struct capture *capture)
 	HASH_ITER(hh, capture->files, file, next_file)
 	{
 		HASH_DELETE(hh, capture->files, file);
+		free(file->bio);
 		free(file);
+	}
+	HASH_ITER(hh, capture->programs, program, next_program)
+	{
+		HASH_DELETE(hh, capture->programs, program);
+		free(program->path);
+		free(program);
 	}
 	free(capture);
 }

@@ -18,6 +18,7 @@ struct capture_options {
 	size_t binary_count;
 	pid_t command; /* trace this child, which has not executed its program yet; 0: none */
 	size_t ring_bytes;
+	enum socket_backend backend; /* see backend.h */
 	/*
 	 * For comparison, what other tracers do: probes at first bytes and uretprobes, a wakeup for
 	 * each record, everything captured.

@@ -3,110 +3,37 @@
 #include "capture/check.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <unistd.h>
-
-#include <bpf/bpf.h>
-#include <bpf/btf.h>
-#include <bpf/libbpf.h>
-#include <linux/bpf.h>
 
 #include "capture/probe_set.h"
-
-/* return 0 */
-static const struct bpf_insn nothing[] = {
-	{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
-	{.code = BPF_JMP | BPF_EXIT},
-};
-
-/* A program that does nothing; its fd or -errno. */
-static int load(enum bpf_prog_type type, enum bpf_attach_type attach, int btf_id)
-{
-	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = attach,
-		    .attach_btf_id = (__u32)btf_id);
-	int fd = bpf_prog_load(type, "tlstrace_check", "GPL", nothing,
-			       sizeof(nothing) / sizeof(nothing[0]), &opts);
-
-	return fd < 0 ? -errno : fd;
-}
-
-static int done(int fd)
-{
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
-}
-
-static int try_bpf(void)
-{
-	return done(load(BPF_PROG_TYPE_KPROBE, 0, 0));
-}
-
-static int try_btf(void)
-{
-	return access("/sys/kernel/btf/vmlinux", R_OK) ? -errno : 0;
-}
-
-static int try_ring(void)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts);
-	int fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "tlstrace_check", 0, 0,
-				(__u32)sysconf(_SC_PAGESIZE), &opts);
-
-	return done(fd < 0 ? -errno : fd);
-}
-
-static int try_raw_tracepoint(const char *name)
-{
-	int program = load(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0), link, err;
-
-	if (program < 0)
-		return program;
-	link = bpf_raw_tracepoint_open(name, program);
-	err = link < 0 ? -errno : done(link);
-	close(program);
-	return err;
-}
+#include "capture/trial.h"
 
 static int try_process_tracepoints(void)
 {
-	return try_raw_tracepoint("sched_process_exec");
+	return trial__raw_tracepoint("sched_process_exec");
+}
+
+static int try_fexit(void)
+{
+	return socket_backend__try(SOCKET_FEXIT);
 }
 
 static int try_socket_tracepoints(void)
 {
-	return try_raw_tracepoint("sock_send_length");
+	return socket_backend__try(SOCKET_TRACEPOINTS);
 }
 
-static int try_fentry(void)
+static int try_kprobes(void)
 {
-	int id = libbpf_find_vmlinux_btf_id("tcp_sendmsg", BPF_TRACE_FENTRY);
-
-	return id < 0 ? id : done(load(BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, id));
+	return socket_backend__try(SOCKET_KPROBES);
 }
 
-/* Whether the kernel offers a kind of dynamic probe: perf has an event source for it. */
-static int try_event_source(const char *name)
+static int try_syscalls(void)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "/sys/bus/event_source/devices/%s/type", name);
-	return access(path, R_OK) ? -errno : 0;
-}
-
-static int try_kprobe(void)
-{
-	return try_event_source("kprobe");
-}
-
-static int try_uprobe(void)
-{
-	return try_event_source("uprobe");
+	return socket_backend__try(SOCKET_SYSCALLS);
 }
 
 struct feature {
@@ -117,20 +44,20 @@ struct feature {
 };
 
 static const struct feature features[] = {
-	{"bpf programs", try_bpf, true, "everything"},
-	{"kernel types (BTF)", try_btf, true, "reading sockets and processes"},
-	{"ring buffer", try_ring, true, "getting records out"},
-	{"uprobes", try_uprobe, true, "seeing TLS calls"},
+	{"bpf programs", trial__program, true, "everything"},
+	{"kernel types (BTF)", trial__btf, true, "reading sockets and processes"},
+	{"ring buffer", trial__ring_buffer, true, "getting records out; since 5.8"},
+	{"uprobes", trial__uprobe, true, "seeing TLS calls"},
 	{"process tracepoints", try_process_tracepoints, true, "following processes"},
-	{"socket tracepoints", try_socket_tracepoints, true, "finding the connection"},
-	{"kprobes", try_kprobe, false, "not used yet"},
-	{"fentry", try_fentry, false, "not used yet"},
+	{"uprobe cookies", trial__cookie, false, "probes where they cost least; since 5.15"},
+	{"uprobe_multi links", trial__uprobe_multi, false,
+	 "cheaper probes, probes in one process; since 6.6"},
+	{"bpf_loop", trial__loop, false, "bodies stay in the kernel; since 5.17"},
+	{"socket tracepoints", try_socket_tracepoints, false, "finding the connection; since 6.3"},
+	{"fentry and fexit", try_fexit, false, "the same, where there are no socket tracepoints"},
+	{"kprobes", try_kprobes, false, "the same, where there is no fexit"},
+	{"syscall tracepoints", try_syscalls, false, "the same, where there is nothing else"},
 };
-
-static int quiet(enum libbpf_print_level level, const char *format, va_list args)
-{
-	return 0;
-}
 
 static void ignore_record(void *context, struct bytes record)
 {
@@ -138,13 +65,17 @@ static void ignore_record(void *context, struct bytes record)
 
 int check__run(void)
 {
-	struct probe_set_options options = {.ring_bytes = 1 << 16, .record = ignore_record};
+	struct probe_set_options options = {
+		.ring_bytes = 1 << 16,
+		.backend = SOCKET_BACKENDS,
+		.record = ignore_record,
+	};
+	enum socket_backend backend;
 	struct probe_set *set = NULL;
 	struct utsname kernel;
 	const char *step;
 	int err;
 
-	libbpf_set_print(quiet);
 	if (!uname(&kernel))
 		printf("kernel: %s %s\n", kernel.release, kernel.machine);
 	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
@@ -159,9 +90,12 @@ int check__run(void)
 			       feature->what_for);
 	}
 	err = probe_set__new(&options, &set, &step);
-	probe_set__free(set);
 	if (!err) {
-		printf("result: this system can trace\n");
+		backend = probe_set__backend(set);
+		printf("result: this system can trace; connections are found by %s\n",
+		       backend == SOCKET_BACKENDS ? "descriptors alone"
+						  : socket_backend__name(backend));
+		probe_set__free(set);
 		return 0;
 	}
 	printf("result: this system cannot trace: cannot %s: %s%s\n", step, strerror(-err),

@@ -107,7 +107,11 @@ static void ignore_record(void *context, struct bytes record)
 
 static void explain_tracing(struct explanation *explanation)
 {
-	struct probe_set_options options = {.ring_bytes = 1 << 16, .record = ignore_record};
+	struct probe_set_options options = {
+		.ring_bytes = 1 << 16,
+		.backend = SOCKET_BACKENDS,
+		.record = ignore_record,
+	};
 	struct probe_set *set = NULL;
 	struct wire_file_id id;
 	const char *step;
@@ -262,7 +266,7 @@ static void print_missing(const struct tls_code *code)
 	static const char title[] = "  it does not have:";
 	size_t column = 0;
 
-	for (int f = 0; f < TLS_FUNCTION_COUNT; f++) {
+	for (int f = 0; f < TLS_BIO_READ; f++) {
 		const char *name = tls_function__name(f);
 
 		if (code->offset[f])
@@ -277,6 +281,19 @@ static void print_missing(const struct tls_code *code)
 		putchar('\n');
 }
 
+static void explain_functions(struct explanation *explanation, const struct tls_code *code,
+			      const struct tls_sites *sites, int first, int end)
+{
+	printf("    %-5s %-10s %-6s %-14s %s\n", "site", "in file", "at", "cost", "why");
+	for (int f = first; f < end; f++)
+		if (sites->wanted[f])
+			explain_function(explanation, f, code->offset[f], &sites->placement[f]);
+	for (int f = first; f < end; f++)
+		if (code->offset[f] && !sites->wanted[f])
+			printf("  %s\n    needs no probe: all it does is call another of these\n",
+			       tls_function__name(f));
+}
+
 static void explain_tls_code(struct explanation *explanation, const struct mapped_file *mapped,
 			     const struct elf_file *elf, const struct tls_code *code)
 {
@@ -284,9 +301,9 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 	int err;
 
 	putchar('\n');
-	fact_path("TLS code", mapped->path);
+	fact_path(code->has_tls ? "TLS code" : "I/O layer", mapped->path);
 	fact("  library", "%s", tls_library__name(code->library));
-	explanation->tls_files++;
+	explanation->tls_files += code->has_tls;
 	err = tls_sites__find(elf, mapped->fd, code,
 			      explanation->places ? &explanation->emulated : NULL,
 			      explanation->uretprobes_safe || !explanation->places, &sites);
@@ -294,15 +311,15 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 		fact("  sites", "cannot be found: %s", strerror(-err));
 		return;
 	}
-	printf("    %-5s %-10s %-6s %-14s %s\n", "site", "in file", "at", "cost", "why");
-	for (int f = 0; f < TLS_FUNCTION_COUNT; f++)
-		if (sites.wanted[f])
-			explain_function(explanation, f, code->offset[f], &sites.placement[f]);
-	for (int f = 0; f < TLS_FUNCTION_COUNT; f++)
-		if (code->offset[f] && !sites.wanted[f])
-			printf("  %s\n    needs no probe: all it does is call another of these\n",
-			       tls_function__name(f));
-	print_missing(code);
+	if (code->has_tls) {
+		explain_functions(explanation, code, &sites, 0, TLS_BIO_READ);
+		print_missing(code);
+	}
+	if (code->has_bio) {
+		fact("  connections", "found by their records, where TLS calls use no socket; then "
+				      "probes go here as well, in this process alone");
+		explain_functions(explanation, code, &sites, TLS_BIO_READ, TLS_FUNCTION_COUNT);
+	}
 }
 
 static void explain_other(struct explanation *explanation, const struct mapped_file *mapped)

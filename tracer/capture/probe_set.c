@@ -7,8 +7,10 @@
 #include <stdlib.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
+#include "capture/trial.h"
 #include "capture/uprobe.h"
 #include "log.h"
 #include "probes.skel.h"
@@ -16,16 +18,32 @@
 /* A consumer that waits for its timer is woken when the ring is filled to one part in this. */
 #define WAKE_FRACTION 8
 
-#define TRACEPOINTS 5
+/* The most programs that a socket backend has. */
+#define BACKEND_PROGRAMS 6
+
+#define LINKS (3 + BACKEND_PROGRAMS)
+
+struct uprobe_list {
+	struct uprobe *probes;
+	size_t count;
+	size_t capacity;
+};
+
+/* Detaches those that were added since there were `count`. */
+static void uprobe_list__detach(struct uprobe_list *list, size_t count)
+{
+	uprobe__detach_all(list->probes + count, list->count - count);
+	list->count = count;
+}
 
 struct probe_set {
 	struct tlstrace_bpf *bpf;
 	struct ring_buffer *ring;
 	bool multi; /* uprobe_multi links */
-	struct bpf_link *tracepoints[TRACEPOINTS];
-	struct uprobe *uprobes;
-	size_t uprobe_count;
-	size_t uprobe_capacity;
+	enum socket_backend backend;
+	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
+	size_t link_count;
+	struct uprobe_list uprobes; /* of all processes */
 	record_fn *record;
 	void *context;
 };
@@ -38,28 +56,102 @@ static int on_record(void *context, void *data, size_t size)
 	return 0; /* anything else would end the draining for good */
 }
 
-/* Detaches the uprobes attached since there were `count`. */
-static void probe_set__drop_uprobes(struct probe_set *set, size_t count)
+static int probe_set__attach(struct probe_set *set, struct bpf_program *program)
 {
-	uprobe__detach_all(set->uprobes + count, set->uprobe_count - count);
-	set->uprobe_count = count;
+	struct bpf_link *link = bpf_program__attach(program);
+
+	if (!link)
+		return -errno;
+	set->links[set->link_count++] = link;
+	return 0;
 }
 
-static int probe_set__attach_tracepoints(struct probe_set *set, const char **step)
+static int probe_set__watch_processes(struct probe_set *set)
 {
-	struct bpf_program *const programs[TRACEPOINTS] = {
-		set->bpf->progs.process_fork, set->bpf->progs.process_exec,
-		set->bpf->progs.process_exit, set->bpf->progs.sock_send,
-		set->bpf->progs.sock_recv,
-	};
+	int err = probe_set__attach(set, set->bpf->progs.process_fork);
 
-	*step = "attach to the kernel's tracepoints of processes and sockets";
-	for (size_t i = 0; i < TRACEPOINTS; i++) {
-		set->tracepoints[i] = bpf_program__attach(programs[i]);
-		if (!set->tracepoints[i])
-			return -errno;
+	if (!err)
+		err = probe_set__attach(set, set->bpf->progs.process_exec);
+	if (!err)
+		err = probe_set__attach(set, set->bpf->progs.process_exit);
+	return err;
+}
+
+/* The programs of each backend; what it can do without comes after `needed`. */
+struct backend_programs {
+	size_t needed;
+	struct bpf_program *programs[BACKEND_PROGRAMS];
+};
+
+static void probe_set__backend_programs(const struct probe_set *set,
+					struct backend_programs all[SOCKET_BACKENDS])
+{
+	const struct tlstrace_bpf *bpf = set->bpf;
+
+	all[SOCKET_TRACEPOINTS] =
+		(struct backend_programs){2, {bpf->progs.raw_send, bpf->progs.raw_receive}};
+	all[SOCKET_FEXIT] = (struct backend_programs){
+		2,
+		{bpf->progs.fexit_tcp_send, bpf->progs.fexit_tcp_receive,
+		 bpf->progs.fexit_unix_send, bpf->progs.fexit_unix_receive},
+	};
+	all[SOCKET_KPROBES] = (struct backend_programs){
+		2,
+		{bpf->progs.kprobe_tcp_send, bpf->progs.kprobe_tcp_receive,
+		 bpf->progs.kret_tcp_receive, bpf->progs.kprobe_unix_send,
+		 bpf->progs.kprobe_unix_receive, bpf->progs.kret_unix_receive},
+	};
+	all[SOCKET_SYSCALLS] =
+		(struct backend_programs){2, {bpf->progs.syscall_enter, bpf->progs.syscall_exit}};
+}
+
+/* Only the backend's programs are loaded: a kernel may refuse those of the others. */
+static void probe_set__choose_backend(struct probe_set *set, enum socket_backend wanted)
+{
+	struct backend_programs all[SOCKET_BACKENDS];
+
+	set->backend = socket_backend__choose(wanted);
+	probe_set__backend_programs(set, all);
+	for (int b = 0; b < SOCKET_BACKENDS; b++)
+		for (size_t i = 0; i < BACKEND_PROGRAMS && all[b].programs[i]; i++)
+			bpf_program__set_autoload(all[b].programs[i], b == (int)set->backend);
+}
+
+static int probe_set__watch_sockets(struct probe_set *set)
+{
+	struct backend_programs all[SOCKET_BACKENDS];
+	const struct backend_programs *backend;
+	int err;
+
+	if (set->backend == SOCKET_BACKENDS)
+		return 0;
+	probe_set__backend_programs(set, all);
+	backend = &all[set->backend];
+	for (size_t i = 0; i < BACKEND_PROGRAMS && backend->programs[i]; i++) {
+		err = probe_set__attach(set, backend->programs[i]);
+		if (err && i < backend->needed)
+			return err;
 	}
 	return 0;
+}
+
+/* How many arguments tcp_recvmsg has on this kernel. */
+static uint32_t recvmsg_arguments(void)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	const struct btf_type *type;
+	uint32_t count = 5;
+	int id;
+
+	if (libbpf_get_error(btf))
+		return count;
+	id = btf__find_by_name_kind(btf, "tcp_recvmsg", BTF_KIND_FUNC);
+	type = id > 0 ? btf__type_by_id(btf, (uint32_t)id) : NULL;
+	type = type ? btf__type_by_id(btf, type->type) : NULL;
+	if (type)
+		count = btf_vlen(type);
+	btf__free(btf);
+	return count;
 }
 
 /* libbpf's own messages: they explain what an errno does not, to who asks with -vv. */
@@ -95,8 +187,10 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
 	set->bpf->bss->shared.wake_always = options->wake_always;
 	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
-	set->bpf->rodata->have_cookie =
-		libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, NULL) > 0;
+	set->bpf->rodata->have_cookie = !trial__cookie();
+	probe_set__choose_backend(set, options->backend);
+	if (set->backend == SOCKET_FEXIT)
+		set->bpf->rodata->recvmsg_arguments = recvmsg_arguments();
 	set->multi = uprobe__multi_works();
 	if (set->multi)
 		uprobe__want_multi(set->bpf->obj);
@@ -104,7 +198,12 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	err = tlstrace_bpf__load(set->bpf);
 	if (err)
 		goto out;
-	err = probe_set__attach_tracepoints(set, ret_step);
+	*ret_step = "attach to the kernel's tracepoints of processes";
+	err = probe_set__watch_processes(set);
+	if (err)
+		goto out;
+	*ret_step = "attach to the kernel's socket calls";
+	err = probe_set__watch_sockets(set);
 	if (err)
 		goto out;
 	*ret_step = "map the ring buffer";
@@ -119,14 +218,19 @@ out:
 	return err;
 }
 
+enum socket_backend probe_set__backend(const struct probe_set *set)
+{
+	return set->backend;
+}
+
 void probe_set__free(struct probe_set *set)
 {
 	if (!set)
 		return;
-	probe_set__drop_uprobes(set, 0);
-	free(set->uprobes);
-	for (size_t i = 0; i < TRACEPOINTS; i++)
-		bpf_link__destroy(set->tracepoints[i]);
+	uprobe_list__detach(&set->uprobes, 0);
+	free(set->uprobes.probes);
+	while (set->link_count)
+		bpf_link__destroy(set->links[--set->link_count]);
 	ring_buffer__free(set->ring);
 	tlstrace_bpf__destroy(set->bpf);
 	free(set);
@@ -177,6 +281,15 @@ static struct function_programs programs_of(const struct tlstrace_bpf *bpf, enum
 		return (struct function_programs){.entry = bpf->progs.clear_entry};
 	case TLS_SHUTDOWN:
 		return (struct function_programs){.entry = bpf->progs.shutdown_entry};
+	case TLS_SET_FD:
+		return (struct function_programs){.entry = bpf->progs.set_fd_entry};
+	case TLS_SET_RFD:
+	case TLS_SET_WFD:
+		return (struct function_programs){.entry = bpf->progs.set_one_fd_entry};
+	case TLS_BIO_WRITE:
+		return (struct function_programs){.entry = bpf->progs.bio_write_entry};
+	case TLS_BIO_READ:
+		return BOTH(bio_read);
 	case TLS_FUNCTION_COUNT:
 		break;
 	}
@@ -184,25 +297,32 @@ static struct function_programs programs_of(const struct tlstrace_bpf *bpf, enum
 #undef BOTH
 }
 
-static int probe_set__attach_uprobe(struct probe_set *set, struct bpf_program *program,
-				    bool is_return, const char *path, uint64_t offset,
+/* Where probes go: a file, and whose. */
+struct probe_target {
+	const char *path;
+	pid_t pid; /* 0: all processes */
+};
+
+static int probe_set__attach_uprobe(struct probe_set *set, struct uprobe_list *list,
+				    struct bpf_program *program, bool is_return,
+				    const struct probe_target *target, uint64_t offset,
 				    uint64_t cookie)
 {
-	size_t capacity = set->uprobe_capacity ? set->uprobe_capacity * 2 : 64;
-	struct uprobe *uprobes;
+	size_t capacity = list->capacity ? list->capacity * 2 : 4;
+	struct uprobe *probes;
 	int err;
 
-	if (set->uprobe_count == set->uprobe_capacity) {
-		uprobes = realloc(set->uprobes, capacity * sizeof(*uprobes));
-		if (!uprobes)
+	if (list->count == list->capacity) {
+		probes = realloc(list->probes, capacity * sizeof(*probes));
+		if (!probes)
 			return -ENOMEM;
-		set->uprobes = uprobes;
-		set->uprobe_capacity = capacity;
+		list->probes = probes;
+		list->capacity = capacity;
 	}
-	err = uprobe__attach(program, set->multi, is_return, path, offset, cookie,
-			     &set->uprobes[set->uprobe_count]);
+	err = uprobe__attach(program, set->multi, is_return, target->path, target->pid, offset,
+			     cookie, &list->probes[list->count]);
 	if (!err)
-		set->uprobe_count++;
+		list->count++;
 	return err;
 }
 
@@ -213,15 +333,16 @@ static uint64_t cookie_of(enum tls_library_kind library, const struct placement_
 }
 
 /* The exit first: an entry whose exit is not there would wait in vain. */
-static int probe_set__attach_function(struct probe_set *set, const char *path,
-				      enum tls_function function, enum tls_library_kind library,
+static int probe_set__attach_function(struct probe_set *set, struct uprobe_list *list,
+				      const struct probe_target *target, enum tls_function function,
+				      enum tls_library_kind library,
 				      const struct placement *placement)
 {
 	struct function_programs programs = programs_of(set->bpf, function);
 	int err = 0;
 
 	if (placement->exit_kind == EXIT_URETPROBE)
-		err = probe_set__attach_uprobe(set, programs.exit, true, path,
+		err = probe_set__attach_uprobe(set, list, programs.exit, true, target,
 					       placement->uretprobe.offset,
 					       library | COOKIE_RETURN);
 	for (unsigned int i = 0; placement->exit_kind == EXIT_SITES && i < placement->exit_count;
@@ -229,30 +350,94 @@ static int probe_set__attach_function(struct probe_set *set, const char *path,
 		const struct placement_site *site = &placement->exits[i];
 
 		if (!err)
-			err = probe_set__attach_uprobe(set, programs.exit, false, path,
+			err = probe_set__attach_uprobe(set, list, programs.exit, false, target,
 						       site->offset, cookie_of(library, site));
 	}
 	if (!err && programs.entry)
-		err = probe_set__attach_uprobe(set, programs.entry, false, path,
+		err = probe_set__attach_uprobe(set, list, programs.entry, false, target,
 					       placement->entry.offset,
 					       cookie_of(library, &placement->entry));
+	return err;
+}
+
+/* The functions from `first` to before `end`. 0, or -errno with no probe more on the list. */
+static int probe_set__attach_functions(struct probe_set *set, struct uprobe_list *list,
+				       const struct probe_target *target, int first, int end,
+				       enum tls_library_kind library, const struct tls_sites *sites)
+{
+	size_t before = list->count;
+	int err = 0;
+
+	for (int f = first; f < end && !err; f++)
+		if (sites->wanted[f])
+			err = probe_set__attach_function(set, list, target, f, library,
+							 &sites->placement[f]);
+	if (err)
+		uprobe_list__detach(list, before);
 	return err;
 }
 
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, unsigned int *ret_count)
 {
-	size_t before = set->uprobe_count;
-	int err = 0;
+	struct probe_target target = {.path = path};
+	size_t before = set->uprobes.count;
+	int err = probe_set__attach_functions(set, &set->uprobes, &target, 0, TLS_BIO_READ,
+					      code->library, sites);
 
-	for (int f = 0; f < TLS_FUNCTION_COUNT && !err; f++)
-		if (sites->wanted[f])
-			err = probe_set__attach_function(set, path, f, code->library,
-							 &sites->placement[f]);
-	if (err)
-		probe_set__drop_uprobes(set, before);
-	*ret_count = set->uprobe_count - before;
+	*ret_count = (unsigned int)(set->uprobes.count - before);
 	return err;
+}
+
+struct bio_probes {
+	struct uprobe_list list;
+};
+
+int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
+			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes)
+{
+	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
+	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	int err;
+
+	if (!probes)
+		return -ENOMEM;
+	err = probe_set__attach_functions(set, &probes->list, &target, TLS_BIO_READ,
+					  TLS_FUNCTION_COUNT, code->library, sites);
+	if (err)
+		probe_set__detach_bio(probes);
+	else
+		*ret_probes = probes;
+	return err;
+}
+
+void probe_set__detach_bio(struct bio_probes *probes)
+{
+	if (!probes)
+		return;
+	uprobe_list__detach(&probes->list, 0);
+	free(probes->list.probes);
+	free(probes);
+}
+
+bool probe_set__probes_one_process(const struct probe_set *set)
+{
+	return set->multi;
+}
+
+void probe_set__watch_ciphertext(struct probe_set *set, pid_t pid, bool watch)
+{
+	int fd = bpf_map__fd(set->bpf->maps.traced);
+	struct shared *shared = &set->bpf->bss->shared;
+	struct traced_process process;
+	__u32 key = (__u32)pid;
+
+	__atomic_fetch_add(&shared->ciphertext_processes, watch ? 1 : -1, __ATOMIC_RELAXED);
+	if (bpf_map_lookup_elem(fd, &key, &process))
+		return; /* it is gone */
+	process.flags &= ~TRACED_CIPHERTEXT;
+	process.flags |= watch ? TRACED_CIPHERTEXT : 0;
+	bpf_map_update_elem(fd, &key, &process, BPF_EXIST);
 }
 
 bool probe_set__places(const struct probe_set *set)
@@ -262,7 +447,10 @@ bool probe_set__places(const struct probe_set *set)
 
 int probe_set__attach_loader(struct probe_set *set, const char *path, uint64_t offset)
 {
-	return probe_set__attach_uprobe(set, set->bpf->progs.loader_mapped, false, path, offset, 0);
+	struct probe_target target = {.path = path};
+
+	return probe_set__attach_uprobe(set, &set->uprobes, set->bpf->progs.loader_mapped, false,
+					&target, offset, 0);
 }
 
 int probe_set__identify(struct probe_set *set, int fd, struct wire_file_id *ret_id,

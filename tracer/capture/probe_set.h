@@ -7,6 +7,7 @@
 #define TLSTRACE_PROBE_SET_H
 
 #include "base/bytes.h"
+#include "capture/backend.h"
 #include "flow/flow.h"
 #include "sites.h"
 #include "state.h"
@@ -18,8 +19,9 @@ struct probe_set;
 typedef void record_fn(void *context, struct bytes record);
 
 struct probe_set_options {
-	size_t ring_bytes; /* a power of two, at least a page */
-	bool wake_always;  /* a wakeup for each record */
+	size_t ring_bytes;	     /* a power of two, at least a page */
+	bool wake_always;	     /* a wakeup for each record */
+	enum socket_backend backend; /* SOCKET_BACKENDS: the first that works */
 	record_fn *record;
 	void *context;
 };
@@ -31,6 +33,9 @@ struct probe_set_options {
  */
 int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
 		   const char **ret_step);
+
+/* How sockets are seen; SOCKET_BACKENDS when this kernel has no way. */
+enum socket_backend probe_set__backend(const struct probe_set *set);
 
 /* Detaches and unloads everything: the targets run as if it never was. NULL is fine. */
 void probe_set__free(struct probe_set *set);
@@ -47,6 +52,26 @@ bool probe_set__places(const struct probe_set *set);
  */
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, unsigned int *ret_count);
+
+/* Probes on BIO_write and BIO_read of one file, see probes/ciphertext.h. */
+struct bio_probes;
+
+/*
+ * Puts them into the file, where the kernel can (6.6+) for one process alone. 0 or -errno;
+ * *ret_probes is for probe_set__detach_bio.
+ */
+int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
+			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes);
+void probe_set__detach_bio(struct bio_probes *probes); /* NULL is fine */
+
+/* Whether this kernel can put probes into one process alone. */
+bool probe_set__probes_one_process(const struct probe_set *set);
+
+/*
+ * Says whether socket calls of a traced process outside of its TLS calls are looked at. What was
+ * begun must be ended, also when the process is gone by then.
+ */
+void probe_set__watch_ciphertext(struct probe_set *set, pid_t pid, bool watch);
 
 /* Puts a probe on the dynamic loader's _dl_debug_state at `offset` of the file. 0 or -errno. */
 int probe_set__attach_loader(struct probe_set *set, const char *path, uint64_t offset);

@@ -31,8 +31,8 @@ struct link_create_uprobe_multi {
 	__u32 pad;
 };
 
-static int create_link(int program_fd, bool is_return, const char *path, const uint64_t *offsets,
-		       const uint64_t *cookies, size_t count)
+static int create_link(int program_fd, bool is_return, const char *path, pid_t pid,
+		       const uint64_t *offsets, const uint64_t *cookies, size_t count)
 {
 	/* The rest of the union must be zero, or the kernel refuses it. */
 	union {
@@ -49,6 +49,7 @@ static int create_link(int program_fd, bool is_return, const char *path, const u
 	all.link.cookies = (__u64)(uintptr_t)cookies;
 	all.link.count = (__u32)count;
 	all.link.multi_flags = is_return ? UPROBE_MULTI_RETURN : 0;
+	all.link.pid = (__u32)pid;
 	fd = syscall(SYS_bpf, BPF_LINK_CREATE, &all, sizeof(all.link));
 	return fd < 0 ? -errno : (int)fd;
 }
@@ -67,7 +68,7 @@ int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t cou
 				sizeof(nothing) / sizeof(nothing[0]), &opts);
 	if (program < 0)
 		return -errno;
-	link = create_link(program, is_return, path, offsets, NULL, count);
+	link = create_link(program, is_return, path, 0, offsets, NULL, count);
 	close(program);
 	return link;
 }
@@ -84,24 +85,28 @@ void uprobe__want_multi(struct bpf_object *object)
 {
 	struct bpf_program *program;
 
-	bpf_object__for_each_program(program,
-				     object) if (bpf_program__type(program) == BPF_PROG_TYPE_KPROBE)
-		bpf_program__set_expected_attach_type(program, TRACE_UPROBE_MULTI);
+	bpf_object__for_each_program(program, object)
+	{
+		/* "uprobe" or "uretprobe": kprobes are of the same type. */
+		if (bpf_program__section_name(program)[0] == 'u')
+			bpf_program__set_expected_attach_type(program, TRACE_UPROBE_MULTI);
+	}
 }
 
 int uprobe__attach(const struct bpf_program *program, bool multi, bool is_return, const char *path,
-		   uint64_t offset, uint64_t cookie, struct uprobe *ret_probe)
+		   pid_t pid, uint64_t offset, uint64_t cookie, struct uprobe *ret_probe)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = is_return, .bpf_cookie = cookie);
 	struct uprobe probe = {.link_fd = -1};
 
 	if (multi) {
-		probe.link_fd =
-			create_link(bpf_program__fd(program), is_return, path, &offset, &cookie, 1);
+		probe.link_fd = create_link(bpf_program__fd(program), is_return, path, pid, &offset,
+					    &cookie, 1);
 		if (probe.link_fd < 0)
 			return probe.link_fd;
 	} else {
-		probe.link = bpf_program__attach_uprobe_opts(program, -1, path, offset, &opts);
+		probe.link = bpf_program__attach_uprobe_opts(program, pid ? pid : -1, path, offset,
+							     &opts);
 		if (!probe.link)
 			return -errno;
 	}

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <bpf/libbpf.h>
 
@@ -26,12 +27,13 @@ struct uprobe {
 };
 
 /*
- * Attaches `program` to the instruction at file offset `offset` of `path`, for all processes;
- * `is_return`: to the return of the function that begins there. The program can read `cookie` with
- * bpf_get_attach_cookie (5.15+). 0 or -errno.
+ * Attaches `program` to the instruction at file offset `offset` of `path`, for the process `pid`
+ * (without multi links for that thread alone), or for all where it is 0; `is_return`: to the return
+ * of the function that begins there. The program can read `cookie` with bpf_get_attach_cookie
+ * (5.15+). 0 or -errno.
  */
 int uprobe__attach(const struct bpf_program *program, bool multi, bool is_return, const char *path,
-		   uint64_t offset, uint64_t cookie, struct uprobe *ret_probe);
+		   pid_t pid, uint64_t offset, uint64_t cookie, struct uprobe *ret_probe);
 
 /*
  * Puts probes that do nothing on `count` instructions of a file, or on the returns of the functions

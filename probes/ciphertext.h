@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Finding the socket of a connection by its TLS records, for programs whose TLS calls do no socket
+ * call (memory BIOs: node, Python's asyncio, gRPC).
+ *
+ * Inside a TLS call the library hands each record to BIO_write, and takes each from BIO_read; the
+ * same bytes go out, or came in, on a socket. A record is known by the first 16 bytes behind its
+ * header, which are ciphertext: two records with the same ones do not occur by chance. What is
+ * written is remembered when the library emits it, and found at the first socket call that sends
+ * it, on whatever thread; what is read is remembered when a socket delivers it, and found when the
+ * library takes it, at the socket that delivered it last. So where bytes pass several sockets of
+ * one process, as in a proxy, the one next to the library is taken.
+ */
+#ifndef TLSTRACE_CIPHERTEXT_H
+#define TLSTRACE_CIPHERTEXT_H
+
+#include "sockets.h"
+
+#define MAX_RECORDS_REMEMBERED 8192
+
+/* Records looked at in one buffer: any of them will do. */
+#define MAX_RECORDS_WALKED 8
+
+#define FINGERPRINT_BYTES 16
+
+struct record_key {
+	__u32 pid;
+	__u32 pad;
+	__u8 fingerprint[FINGERPRINT_BYTES];
+};
+
+/* Who emitted a record; generation 0: a connection that had no state yet. */
+struct emitter {
+	__u64 object;
+	__u64 generation;
+};
+
+struct deliverer {
+	struct socket_identity socket;
+	__u32 pad;
+	struct wire_tuple tuple;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_RECORDS_REMEMBERED);
+	__type(key, struct record_key);
+	__type(value, struct emitter);
+} emitted __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_RECORDS_REMEMBERED);
+	__type(key, struct record_key);
+	__type(value, struct deliverer);
+} delivered __weak SEC(".maps");
+
+/* A connection's socket was found. Told by itself only when bytes were reported without it. */
+static __always_inline void connection_found(struct connection_state *state, __u64 object,
+					     const struct socket_identity *socket,
+					     const struct wire_tuple *tuple)
+{
+	struct wire_socket *record;
+
+	if (state->sock || state->flags & STATE_AMBIGUOUS)
+		return;
+	state->sock = socket->sock;
+	state->ports = socket->ports;
+	state->tuple = *tuple;
+	if (!state->position[0] && !state->position[1])
+		return;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count(&shared.events_lost);
+		return;
+	}
+	fill_header(&record->header, WIRE_SOCKET, sizeof(*record));
+	record->connection.object = object;
+	record->connection.generation = state->generation;
+	record->tuple = *tuple;
+	bpf_ringbuf_submit(record, wakeup(false));
+}
+
+/*
+ * The key of the record that begins at `data`; its payload's length, or 0 when none begins there,
+ * or fewer than `size` bytes of it are there.
+ */
+static __always_inline __u32 record_at(__u64 data, __u64 size, struct record_key *ret_key)
+{
+	__u8 head[TLS_HEADER_BYTES + FINGERPRINT_BYTES];
+	__u32 payload;
+
+	if (size < sizeof(head) || bpf_probe_read_user(head, sizeof(head), (void *)data))
+		return 0;
+	payload = tls_payload_bytes(head);
+	if (payload < FINGERPRINT_BYTES)
+		return 0;
+	ret_key->pid = current_pid();
+	ret_key->pad = 0;
+	__builtin_memcpy(ret_key->fingerprint, head + TLS_HEADER_BYTES, FINGERPRINT_BYTES);
+	return payload;
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tries what a kernel offers, with programs that do nothing: what a version number or a file in
+ * /sys promises may be forbidden. Each returns 0, or -errno when it cannot be done.
+ */
+#ifndef TLSTRACE_TRIAL_H
+#define TLSTRACE_TRIAL_H
+
+/* Loads a program. */
+int trial__program(void);
+
+int trial__ring_buffer(void);
+int trial__btf(void);
+
+/* Attaches to a raw tracepoint, e.g. "sched_process_exec". */
+int trial__raw_tracepoint(const char *name);
+
+/* Attaches to the return of a kernel function by its BTF type (fexit). */
+int trial__fexit(const char *function);
+
+/* Attaches to the entry of a kernel function by a kprobe. */
+int trial__kprobe(const char *function);
+
+/* Whether there are uprobes; the trial is emulation__try(). */
+int trial__uprobe(void);
+
+/* bpf_get_attach_cookie in uprobes (5.15+), bpf_loop (5.17+), uprobe_multi links (6.6+). */
+int trial__cookie(void);
+int trial__loop(void);
+int trial__uprobe_multi(void);
+
+#endif
