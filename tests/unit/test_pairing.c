@@ -16,7 +16,7 @@ static struct connection connection;
 static struct seen seen;
 static struct pairing *pairing;
 
-static void on_done(void *context, const struct exchange *exchange)
+static bool on_done(void *context, struct exchange *exchange)
 {
 	struct seen *into = context;
 
@@ -24,6 +24,7 @@ static void on_done(void *context, const struct exchange *exchange)
 	cr_assert_eq(exchange->connection, &connection);
 	into->ids[into->count] = exchange->id;
 	into->reasons[into->count++] = exchange->reason;
+	return false;
 }
 
 static void setup(void)
