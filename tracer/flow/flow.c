@@ -554,12 +554,12 @@ static void flow__data(struct flow *flow, const struct event *event)
 		return;
 	}
 	stream = &conn->streams[direction];
+	if (event->data.position < stream->position || event->data.lost_bytes < stream->lost_bytes)
+		return; /* no recording of ours: streams only go on */
 	if (event->data.tcp_state) {
 		conn->info.has_retransmits = true;
 		conn->info.retransmits = event->data.tcp.retransmits;
 	}
-	if (event->data.position < stream->position || event->data.lost_bytes < stream->lost_bytes)
-		return; /* no recording of ours: streams only go on */
 	/* What is read passed when the call returned, not while it waited. */
 	if (direction == WIRE_READ)
 		when.first_ns = when.last_ns;
