@@ -87,6 +87,11 @@ int pipeline__record(struct pipeline *pipeline, struct bytes record)
 	return 0;
 }
 
+uint64_t pipeline__waits_until(const struct pipeline *pipeline)
+{
+	return flow__waits_until(pipeline->flow);
+}
+
 const struct pipeline_totals *pipeline__totals(const struct pipeline *pipeline)
 {
 	return &pipeline->totals;

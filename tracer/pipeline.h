@@ -35,6 +35,13 @@ void pipeline__free(struct pipeline *pipeline);
  */
 int pipeline__record(struct pipeline *pipeline, struct bytes record);
 
+/*
+ * Entries may wait a moment for the connection that they were on. The time at which the next one
+ * has waited long enough (CLOCK_MONOTONIC ns): a record of that time or later, were it a WIRE_TICK,
+ * lets it go. 0: none waits.
+ */
+uint64_t pipeline__waits_until(const struct pipeline *pipeline);
+
 const struct pipeline_totals *pipeline__totals(const struct pipeline *pipeline);
 const struct flow_counts *pipeline__flow_counts(const struct pipeline *pipeline);
 

@@ -4,7 +4,9 @@
  * first: records, the end of the targets, a signal, a limit.
  *
  * Waiting: after records came, for TIMER_MS, because the probes wake a process only when that is
- * worth its price, and more are likely; else without end, having told the probes to wake it.
+ * worth its price, and more are likely; else without end, having told the probes to wake it. Not
+ * beyond the moment when an entry has waited long enough for its connection's socket: the pipeline
+ * has no clock, so a record tells it.
  */
 #include "trace.h"
 
@@ -26,6 +28,7 @@
 #include "capture/capture.h"
 #include "capture/command.h"
 #include "capture/recording.h"
+#include "clock.h"
 #include "log.h"
 #include "report.h"
 
@@ -306,13 +309,38 @@ static int trace__drain(struct trace *trace)
 	return -1;
 }
 
+/*
+ * Tells the pipeline the time when an entry waits for it. All records of before `time_ns` have been
+ * taken. How long to wait for more, `timeout_ms` (-1: without end) at most: until the next entry
+ * has waited long enough, but not less than TIMER_MS, for there may be many.
+ */
+static int trace__tick(struct trace *trace, uint64_t time_ns, int timeout_ms)
+{
+	struct wire_header tick = {.size = sizeof(tick), .type = WIRE_TICK, .time_ns = time_ns};
+	uint64_t until = pipeline__waits_until(trace->pipeline), left_ms;
+
+	if (until && until <= time_ns) {
+		on_record(trace, bytes__of(&tick, sizeof(tick)));
+		until = pipeline__waits_until(trace->pipeline);
+	}
+	if (!until)
+		return timeout_ms;
+	left_ms = (until - time_ns) / 1000000 + 1;
+	if (left_ms < TIMER_MS)
+		left_ms = TIMER_MS;
+	return left_ms < (unsigned int)timeout_ms ? (int)left_ms : timeout_ms;
+}
+
 static void trace__loop(struct trace *trace)
 {
 	struct epoll_event events[4];
 	int count, timeout_ms;
+	uint64_t time_ns;
 
 	for (;;) {
+		time_ns = now_ns();
 		timeout_ms = trace__drain(trace);
+		timeout_ms = trace__tick(trace, time_ns, timeout_ms);
 		report__flush(trace->report);
 		if (trace__has_ended(trace))
 			return;

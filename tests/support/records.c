@@ -60,6 +60,7 @@ struct bytes source__data(struct source *source, enum wire_direction direction, 
 		.walk_from = source->walk_from[direction],
 		.other_position = source->position[1 - direction],
 		.other_lost_bytes = source->lost_bytes[1 - direction],
+		.tcp = source->tcp,
 		.moved = moved,
 		.captured = (uint32_t)bytes.size,
 		.direction = direction,
@@ -85,6 +86,20 @@ struct bytes source__close(struct source *source, enum wire_close_reason reason)
 	};
 
 	return source__record(source, WIRE_CLOSE, &close, sizeof(close), bytes__of(NULL, 0));
+}
+
+struct bytes source__socket(struct source *source)
+{
+	struct wire_socket found = {.connection = source->connection, .tuple = source->tuple};
+
+	return source__record(source, WIRE_SOCKET, &found, sizeof(found), bytes__of(NULL, 0));
+}
+
+struct bytes source__tick(struct source *source)
+{
+	struct wire_header header = {0};
+
+	return source__record(source, WIRE_TICK, &header, sizeof(header), bytes__of(NULL, 0));
 }
 
 struct bytes source__process(struct source *source, const char *path)

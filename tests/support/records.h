@@ -22,6 +22,7 @@ struct source {
 	uint64_t lost_bytes[2];
 	uint64_t body_bytes[2]; /* of chunks that were walked over */
 	uint64_t walk_from[2];
+	struct wire_tcp tcp; /* of data; see the flags */
 };
 
 /* From the start, 127.0.0.1:8443 to 127.0.0.1:40210, at 1 s, a record each millisecond. */
@@ -31,6 +32,9 @@ struct source source__of(uint32_t pid, uint64_t object);
 struct bytes source__data(struct source *source, enum wire_direction direction, struct bytes bytes,
 			  uint32_t moved);
 struct bytes source__close(struct source *source, enum wire_close_reason reason);
+/* Its socket was found: that of source->tuple. */
+struct bytes source__socket(struct source *source);
+struct bytes source__tick(struct source *source);
 struct bytes source__process(struct source *source, const char *path);
 struct bytes source__exit(struct source *source);
 struct bytes source__end(struct source *source, uint64_t events_lost, bool enough);

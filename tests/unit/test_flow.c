@@ -4,6 +4,7 @@
  * farewells come out as text, one a line.
  */
 #include "flow/flow.h"
+#include "flow/waiting.h"
 #include "failing_alloc.h"
 #include "reasons.h"
 #include "records.h"
@@ -27,7 +28,8 @@ struct observed {
 	uint64_t exchanges;
 	uint64_t directives;
 	uint64_t forgotten;
-	bool quiet; /* count only */
+	bool quiet;	      /* count only */
+	struct tcp_facts tcp; /* of the latest exchange */
 	struct directive last;
 };
 
@@ -59,6 +61,7 @@ static void print_bytes(struct bytes bytes)
 static void on_exchange(void *context, const struct exchange *exchange, struct bytes executable)
 {
 	observed.exchanges++;
+	observed.tcp = exchange->tcp;
 	print("%u ", exchange->connection->pid);
 	print_bytes(executable);
 	print(" ");
@@ -826,6 +829,447 @@ Test(flow, processes_that_are_gone_hold_nothing)
 	cr_expect_lt(allocated_bytes() - before, 64 * 1024);
 }
 
+/* A request for `path` and its response. */
+static void exchange(struct source *from, const char *path)
+{
+	char request[128];
+
+	snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path);
+	call(from, WIRE_READ, request);
+	call(from, WIRE_WRITE, RESPONSE);
+}
+
+static const struct wire_tuple no_tuple;
+
+/* As `source`, its socket not found yet. */
+static struct source unfound(uint32_t pid, uint64_t object)
+{
+	struct source from = source__of(pid, object);
+
+	from.tuple = no_tuple;
+	return from;
+}
+
+/* The socket of a connection is found, and a record says so. */
+static void find(struct source *from)
+{
+	from->tuple = source__of(0, 0).tuple;
+	feed(source__socket(from));
+}
+
+/* When an exchange that has just ended must go on. */
+static uint64_t deadline(const struct source *from)
+{
+	return from->time_ns - from->step_ns + WAITING_NS;
+}
+
+Test(flow, an_exchange_waits_for_its_socket)
+{
+	source.tuple = no_tuple;
+	cr_expect_eq(flow__waits_until(flow), 0);
+	reads(REQUEST);
+	cr_expect_eq(flow__waits_until(flow), 0);
+	writes(RESPONSE);
+	expect("");
+	cr_expect_eq(flow__waits_until(flow), deadline(&source));
+	find(&source);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+	cr_expect_eq(flow__waits_until(flow), 0);
+	exchange(&source, "/b");
+	expect("7  GET /b 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, those_that_wait_keep_their_order)
+{
+	struct source other = unfound(8, OBJECT);
+
+	source.tuple = no_tuple;
+	exchange(&source, "/1");
+	exchange(&other, "/other");
+	exchange(&source, "/2");
+	exchange(&source, "/3");
+	expect("");
+	find(&source);
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n"
+	       "7  GET /2 200 0/2 lost 0 tuple ok\n"
+	       "7  GET /3 200 0/2 lost 0 tuple ok\n");
+	cr_expect_eq(flow__waits_until(flow), deadline(&other));
+	find(&other);
+	expect("8  GET /other 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, any_record_brings_the_socket)
+{
+	struct wire_tuple tuple = source.tuple;
+
+	source.tuple = no_tuple;
+	exchange(&source, "/1");
+	source.tuple = tuple;
+	reads(REQUEST);
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n");
+	source = unfound(7, OBJECT + 1);
+	exchange(&source, "/1");
+	source.tuple = tuple;
+	feed(source__close(&source, WIRE_CLOSE_SHUTDOWN));
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n");
+	source = unfound(7, OBJECT + 2);
+	exchange(&source, "/1");
+	reads(REQUEST);
+	source.tuple = tuple;
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n"
+	       "7  GET /a 0 0/0 lost 0 tuple no_response\n");
+}
+
+/* What is over finds no socket any more; what waited goes before what is given up. */
+Test(flow, the_end_of_a_connection_ends_the_wait)
+{
+	static const char both[] = "7 /bin/a GET /1 200 0/2 lost 0 none ok\n"
+				   "7 /bin/a GET /a 0 0/0 lost 0 none no_response\n";
+
+	for (int how = 0; how < 5; how++) {
+		feed(source__process(&source, "/bin/a"));
+		source.connection.generation++;
+		source.position[0] = source.position[1] = 0;
+		source.tuple = no_tuple;
+		exchange(&source, "/1");
+		reads(REQUEST);
+		expect("");
+		if (how == 0)
+			feed(source__close(&source, WIRE_CLOSE_FREE));
+		else if (how == 1)
+			feed(source__close(&source, WIRE_CLOSE_REUSE));
+		else if (how == 2)
+			feed(source__exit(&source));
+		else if (how == 3)
+			feed(source__process(&source, "/bin/b"));
+		else
+			feed(source__end(&source, 0, false));
+		expect(both);
+		cr_expect_eq(flow__waits_until(flow), 0);
+	}
+}
+
+Test(flow, another_connection_in_the_object_ends_the_wait)
+{
+	struct source next = source__of(7, OBJECT);
+
+	source.tuple = no_tuple;
+	exchange(&source, "/1");
+	/* The close was lost. */
+	next.connection.generation++;
+	next.time_ns = source.time_ns;
+	call(&next, WIRE_READ, REQUEST);
+	expect("7  GET /1 200 0/2 lost 0 none ok\n");
+}
+
+Test(flow, nothing_waits_when_it_is_enough)
+{
+	source.tuple = no_tuple;
+	exchange(&source, "/1");
+	feed(source__end(&source, 0, true));
+	expect("");
+	flow__free(flow);
+	flow = NULL;
+	expect("");
+}
+
+/* A record of each type, of others. */
+static struct bytes anything(enum wire_type type, uint64_t time_ns)
+{
+	struct source other = source__of(9, OBJECT);
+
+	other.time_ns = time_ns;
+	switch (type) {
+	case WIRE_DATA:
+		return source__data(&other, WIRE_READ, bytes__of(NULL, 0), 1);
+	case WIRE_CLOSE:
+		return source__close(&other, WIRE_CLOSE_FREE);
+	case WIRE_PROCESS:
+		return source__process(&other, "/bin/other");
+	case WIRE_EXIT:
+		return source__exit(&other);
+	case WIRE_SOCKET:
+		return source__socket(&other);
+	default:
+		return source__tick(&other);
+	}
+}
+
+Test(flow, any_record_tells_the_time)
+{
+	static const enum wire_type types[] = {WIRE_DATA, WIRE_CLOSE,  WIRE_PROCESS,
+					       WIRE_EXIT, WIRE_SOCKET, WIRE_TICK};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		source = unfound(7, OBJECT + i);
+		exchange(&source, "/1");
+		exchange(&source, "/2");
+		feed(anything(types[i], deadline(&source) - 2 * source.step_ns - 1));
+		expect("");
+		feed(anything(types[i], deadline(&source) - 2 * source.step_ns));
+		expect("7  GET /1 200 0/2 lost 0 none ok\n");
+		feed(anything(types[i], deadline(&source) + 1));
+		expect("7  GET /2 200 0/2 lost 0 none ok\n");
+		cr_expect_eq(flow__waits_until(flow), 0);
+		/* The socket is for what comes later. */
+		find(&source);
+		exchange(&source, "/3");
+		expect("7  GET /3 200 0/2 lost 0 tuple ok\n");
+		feed(anything(WIRE_EXIT, source.time_ns));
+	}
+}
+
+Test(flow, the_record_at_the_deadline_may_bring_the_socket)
+{
+	source.tuple = no_tuple;
+	exchange(&source, "/1");
+	source.time_ns = deadline(&source);
+	find(&source);
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n");
+}
+
+/* Records of different processors come a little out of order, and recordings may be hostile. */
+Test(flow, times_out_of_order)
+{
+	struct source other = unfound(8, OBJECT);
+	uint64_t first;
+
+	source.tuple = no_tuple;
+	source.time_ns += 500;
+	exchange(&source, "/1");
+	first = flow__waits_until(flow);
+	exchange(&other, "/2"); /* 500 ns before that */
+	cr_expect_eq(flow__waits_until(flow), first);
+	feed(anything(WIRE_TICK, first));
+	expect("7  GET /1 200 0/2 lost 0 none ok\n"
+	       "8  GET /2 200 0/2 lost 0 none ok\n");
+	other.time_ns = UINT64_MAX - 2 * other.step_ns;
+	exchange(&other, "/3");
+	cr_expect_eq(flow__waits_until(flow), UINT64_MAX);
+	find(&other);
+	expect("8  GET /3 200 0/2 lost 0 tuple ok\n");
+}
+
+/* Calls used different sockets: the probes say none, for good. */
+Test(flow, an_ambiguous_connection_waits_for_nothing)
+{
+	struct wire_tuple tuple = source.tuple;
+
+	exchange(&source, "/1");
+	source.tuple = no_tuple;
+	exchange(&source, "/2");
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n"
+	       "7  GET /2 200 0/2 lost 0 none ok\n");
+	/* A record of before that. */
+	source.tuple = tuple;
+	source.time_ns -= 3 * source.step_ns;
+	feed(source__socket(&source));
+	source.tuple = no_tuple;
+	exchange(&source, "/3");
+	expect("7  GET /3 200 0/2 lost 0 none ok\n");
+	cr_expect_eq(flow__waits_until(flow), 0);
+}
+
+Test(flow, a_record_of_before_the_socket_was_found_takes_nothing_back)
+{
+	uint64_t before;
+
+	source.tuple = no_tuple;
+	reads(REQUEST);
+	before = source.time_ns;
+	source.time_ns += 10 * source.step_ns;
+	find(&source);
+	source.tuple = no_tuple;
+	source.time_ns = before;
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, a_socket_of_nobody)
+{
+	struct source other = source__of(8, OBJECT);
+
+	feed(source__socket(&other));
+	cr_expect_eq(flow__counts(flow)->connections, 0);
+	source.tuple = no_tuple;
+	exchange(&source, "/1");
+	other = source__of(7, OBJECT);
+	for (uint64_t generation = 0; generation < 4; generation += 2) {
+		other.connection.generation = generation;
+		feed(source__socket(&other));
+	}
+	expect("");
+	exchange(&source, "/2");
+	cr_expect_eq(flow__counts(flow)->connections, 1);
+	find(&source);
+	expect("7  GET /1 200 0/2 lost 0 tuple ok\n"
+	       "7  GET /2 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, so_many_of_a_connection_wait)
+{
+	char path[16];
+
+	source.step_ns = 1000;
+	source.tuple = no_tuple;
+	for (int i = 0; i < WAITING_MAX_OF_CONNECTION; i++) {
+		snprintf(path, sizeof(path), "/%d", i);
+		exchange(&source, path);
+	}
+	expect("");
+	exchange(&source, "/more");
+	expect("7  GET /0 200 0/2 lost 0 none ok\n");
+	exchange(&source, "/more");
+	expect("7  GET /1 200 0/2 lost 0 none ok\n");
+	find(&source);
+	cr_expect_eq(observed.exchanges, WAITING_MAX_OF_CONNECTION + 2);
+}
+
+#define LONG_BYTES 60000
+
+Test(flow, so_much_waits)
+{
+	size_t before = allocated_bytes(), wanted = 2 * WAITING_MAX_BYTES / LONG_BYTES;
+	struct buf request;
+
+	buf__init(&request, 2 * LONG_BYTES);
+	cr_assert_eq(buf__append_str(&request, "GET /long HTTP/1.1\r\nLong: "), 0);
+	for (int i = 0; i < LONG_BYTES; i++)
+		cr_assert_eq(buf__append_byte(&request, 'x'), 0);
+	cr_assert_eq(buf__append(&request, bytes__of("\r\n\r\n", 5)), 0);
+	observed.quiet = true;
+	for (size_t i = 0; i < wanted; i++) {
+		struct source each = unfound(7, OBJECT + i);
+
+		call(&each, WIRE_READ, (const char *)request.data);
+		call(&each, WIRE_WRITE, RESPONSE);
+	}
+	cr_expect_gt(observed.exchanges, wanted / 3);
+	cr_expect_lt(observed.exchanges, wanted);
+	cr_expect_lt(allocated_bytes() - before, WAITING_MAX_BYTES + wanted * IDLE_MAX_BYTES);
+	feed(anything(WIRE_TICK, flow__waits_until(flow) + WAITING_NS));
+	cr_expect_eq(observed.exchanges, wanted);
+	cr_expect_lt(allocated_bytes() - before, wanted * IDLE_MAX_BYTES + 1024 * 1024);
+	buf__free(&request);
+}
+
+Test(flow, one_that_waits_is_given_up_with_its_connection)
+{
+	struct source waits = unfound(7, OBJECT - 1);
+
+	exchange(&waits, "/1");
+	observed.quiet = true;
+	call_on_all(FLOW_MAX_CONNECTIONS - 1, WIRE_READ, REQUEST);
+	observed.quiet = false;
+	expect("");
+	source = source__of(99, OBJECT);
+	reads(REQUEST);
+	expect("7  GET /1 200 0/2 lost 0 none ok\n");
+	cr_expect_eq(flow__waits_until(flow), 0);
+}
+
+Test(flow, facts_of_tcp)
+{
+	struct wire_tcp tcp = {.seq = 100, .ack = 200, .rtt_us = 300, .retransmits = 1};
+
+	exchange(&source, "/");
+	cr_expect_not(observed.tcp.has_seq || observed.tcp.has_rtt || observed.tcp.has_retransmits);
+
+	source.flags |= WIRE_TCP_SEQ | WIRE_TCP_STATE;
+	source.tcp = tcp;
+	reads(REQUEST);
+	source.tcp = (struct wire_tcp){.seq = 900, .ack = 901, .rtt_us = 902, .retransmits = 2};
+	writes(RESPONSE);
+	cr_expect(observed.tcp.has_seq && observed.tcp.has_rtt && observed.tcp.has_retransmits);
+	cr_expect_eq(observed.tcp.seq, 100);
+	cr_expect_eq(observed.tcp.ack, 200);
+	cr_expect_eq(observed.tcp.rtt_us, 300);
+	cr_expect_eq(observed.tcp.retransmits, 2);
+
+	/* Of the call with the first byte, though the line ends in another. */
+	source.tcp = tcp;
+	reads("GE");
+	source.tcp.seq = 500;
+	reads("T /b HTTP/1.1\r\n\r\n");
+	source.flags &= ~(WIRE_TCP_SEQ | WIRE_TCP_STATE);
+	writes(RESPONSE);
+	cr_expect_eq(observed.tcp.seq, 100);
+	cr_expect_eq(observed.tcp.retransmits, 1);
+
+	/* Where only the state is known, or nothing, and the retransmits from before. */
+	source.flags |= WIRE_TCP_STATE;
+	exchange(&source, "/c");
+	cr_expect(!observed.tcp.has_seq && observed.tcp.has_rtt);
+	cr_expect_eq(observed.tcp.seq, 0);
+	source.flags &= ~WIRE_TCP_STATE;
+	exchange(&source, "/d");
+	cr_expect(!observed.tcp.has_rtt && observed.tcp.has_retransmits);
+	cr_expect_eq(observed.tcp.retransmits, 1);
+}
+
+/* Two requests in one call, the first one such that the second begins `offset` bytes behind. */
+static void read_two(unsigned int offset)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text), "GET /%0*d HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
+		 (int)(offset - strlen("GET / HTTP/1.1\r\n\r\n")), 0);
+	reads(text);
+}
+
+Test(flow, seq_is_known_in_the_first_tls_record_of_a_call)
+{
+	source.flags |= WIRE_TCP_SEQ;
+	source.tcp.seq = 100;
+	exchange(&source, "/");
+	for (unsigned int offset = 510; offset < 515; offset++) {
+		read_two(offset);
+		writes(RESPONSE);
+		cr_expect(observed.tcp.has_seq);
+		writes(RESPONSE);
+		cr_expect_eq(observed.tcp.has_seq, offset < 512, "%u", offset);
+	}
+	/* A further piece of a call. */
+	source.flags &= ~WIRE_CALL_START;
+	exchange(&source, "/");
+	cr_expect_not(observed.tcp.has_seq);
+	cr_expect_eq(observed.exchanges, 12);
+}
+
+/* The first bytes of a connection, of which it is not known at once what they are. */
+Test(flow, seq_of_what_waited_for_a_verdict)
+{
+	source.flags |= WIRE_TCP_SEQ | WIRE_TCP_STATE;
+	source.tcp = (struct wire_tcp){.seq = 100, .ack = 200, .rtt_us = 300};
+	reads("G");
+	source.tcp = (struct wire_tcp){.seq = 500, .ack = 600, .rtt_us = 700};
+	reads("ET /a HTTP/1.1\r\n\r\n");
+	writes(RESPONSE);
+	cr_expect(observed.tcp.has_seq);
+	cr_expect_eq(observed.tcp.seq, 100);
+	cr_expect_eq(observed.tcp.rtt_us, 300);
+}
+
+/* Once an exchange has been seen; without a length, which the parser keeps for itself. */
+Test(flow, waiting_needs_no_memory)
+{
+	for (int i = 0; i < 3; i++) {
+		if (i)
+			failing_alloc__arm(0);
+		reads(REQUEST);
+		writes("HTTP/1.1 204 No Content\r\n\r\n");
+		cr_expect_not(failing_alloc__disarm());
+	}
+	cr_expect_eq(observed.exchanges, 3);
+	source = unfound(7, OBJECT + 1);
+	exchange(&source, "/a");
+	failing_alloc__arm(0);
+	find(&source);
+	cr_expect_not(failing_alloc__disarm());
+	cr_expect_eq(observed.exchanges, 4);
+}
+
 Test(flow, no_memory_at_all)
 {
 	struct flow *none = NULL;
@@ -837,17 +1281,20 @@ Test(flow, no_memory_at_all)
 	flow__free(NULL);
 }
 
-static void converse(void)
+/* With the socket known at once, or found at last. */
+static void converse(bool waits)
 {
-	source = source__of(7, OBJECT);
+	source = waits ? unfound(7, OBJECT) : source__of(7, OBJECT);
 	feed(source__process(&source, "/bin/server"));
 	reads(REQUEST);
 	writes(RESPONSE);
+	if (waits)
+		find(&source);
 	feed(source__close(&source, WIRE_CLOSE_FREE));
 	feed(source__exit(&source));
 }
 
-Test(flow, each_allocation_fails_in_turn)
+static void fail_each_allocation(bool waits)
 {
 	static const char whole[] = "7 /bin/server GET /a 200 0/2 lost 0 tuple ok\n";
 	uint64_t failures = 0;
@@ -857,7 +1304,7 @@ Test(flow, each_allocation_fails_in_turn)
 		flow__free(flow);
 		setup();
 		failing_alloc__arm(nth);
-		converse();
+		converse(waits);
 		fired = failing_alloc__disarm();
 		if (!fired) {
 			expect(whole);
@@ -872,8 +1319,14 @@ Test(flow, each_allocation_fails_in_turn)
 			  "allocation %u: %s", nth, observed.text);
 		/* And the flow goes on. */
 		observed.size = 0;
-		converse();
+		converse(waits);
 		expect(whole);
 	}
 	cr_expect_gt(failures, 10);
+}
+
+Test(flow, each_allocation_fails_in_turn)
+{
+	fail_each_allocation(false);
+	fail_each_allocation(true);
 }

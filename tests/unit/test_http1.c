@@ -106,7 +106,7 @@ static void print_message(struct observed *out, const struct message *message)
 		      : " BADTIME");
 }
 
-static void on_done(void *context, const struct exchange *exchange)
+static bool on_done(void *context, struct exchange *exchange)
 {
 	struct observed *out = context;
 	struct bytes request = message_id(&exchange->request);
@@ -144,6 +144,7 @@ static void on_done(void *context, const struct exchange *exchange)
 	}
 	print(out, " | %u %s%s%s\n", exchange->version, reasons[exchange->reason],
 	      exchange->error ? " " : "", exchange->error ? exchange->error : "");
+	return false;
 }
 
 static void run__begin(struct run *run, struct observed *out, bool from_start)
@@ -815,13 +816,14 @@ static void keep_first(const struct exchange *exchange)
 		 exchange->authority.size ? (const char *)exchange->authority.data : "");
 }
 
-static void keep(void *context, const struct exchange *exchange)
+static bool keep(void *context, struct exchange *exchange)
 {
 	struct observed *out = context;
 
 	if (!out->count++)
 		keep_first(exchange);
 	out->paired += exchange->request.ended && exchange->response.ended;
+	return false;
 }
 
 /* Feeds a request in pieces, then a second one, then both responses. */

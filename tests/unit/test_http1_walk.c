@@ -34,7 +34,7 @@ static struct pairing *pairing;
 static struct parser *parser;
 static const struct passage when = {.first_ns = 1, .last_ns = 2};
 
-static void on_done(void *context, const struct exchange *exchange)
+static bool on_done(void *context, struct exchange *exchange)
 {
 	text_size +=
 		(size_t)snprintf(text + text_size, sizeof(text) - text_size,
@@ -46,6 +46,7 @@ static void on_done(void *context, const struct exchange *exchange)
 				 (unsigned long long)exchange->response.lost_bytes,
 				 exchange->response.trailers.count, exchange->request.ended,
 				 exchange->response.ended, exchange->reason);
+	return false;
 }
 
 static void begin(void)

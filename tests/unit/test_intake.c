@@ -188,7 +188,7 @@ Test(intake, fields_of_close)
 	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library, 2),
 		     -EINVAL);
 	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, tuple.source,
-			  2),
+			  WIRE_TUPLE_CIPHERTEXT + 1),
 		     -EINVAL);
 	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close,
 			  tuple.ip_version, 5),
@@ -206,8 +206,89 @@ Test(intake, tuples)
 		source.tuple.source = WIRE_TUPLE_NONE;
 		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.ip_version, version), 0);
 	}
-	for (unsigned int from = WIRE_TUPLE_NESTED + 1; from < 256; from++)
-		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.source, from), -EINVAL);
+	for (unsigned int from = 0; from < 256; from++) {
+		source.tuple.source = WIRE_TUPLE_NESTED;
+		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.source, from),
+			     from <= WIRE_TUPLE_CIPHERTEXT ? 0 : -EINVAL);
+	}
+	for (unsigned int transport = WIRE_TCP + 1; transport < 256; transport++)
+		cr_expect_eq(WITH(data_record(), struct wire_data, tuple.transport, transport),
+			     -EINVAL);
+}
+
+/* Whatever a record has there. */
+Test(intake, no_tuple_is_nothing)
+{
+	struct wire_tuple nothing = {0};
+
+	source.tuple.source = WIRE_TUPLE_NONE;
+	cr_assert_eq(take(data_record()), 0);
+	cr_expect_eq(memcmp(&event.tuple, &nothing, sizeof(nothing)), 0);
+}
+
+Test(intake, unix_sockets_have_no_addresses)
+{
+	static const size_t places[] = {
+		offsetof(struct wire_data, tuple.ip_version),
+		offsetof(struct wire_data, tuple.local_port),
+		offsetof(struct wire_data, tuple.peer_port) + 1,
+		offsetof(struct wire_data, tuple.local),
+		offsetof(struct wire_data, tuple.local) + 15,
+		offsetof(struct wire_data, tuple.peer),
+		offsetof(struct wire_data, tuple.peer) + 15,
+	};
+
+	source.tuple = (struct wire_tuple){.source = WIRE_TUPLE_FD, .transport = WIRE_UNIX};
+	cr_assert_eq(take(data_record()), 0);
+	cr_expect_eq(event.tuple.transport, WIRE_UNIX);
+	cr_expect_eq(event.tuple.source, WIRE_TUPLE_FD);
+	cr_assert_eq(take(source__close(&source, WIRE_CLOSE_FREE)), 0);
+	cr_assert_eq(take(source__socket(&source)), 0);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		cr_expect_eq(take_with(data_record(), places[i], 1, 4), -EINVAL, "%zu", i);
+}
+
+Test(intake, a_socket_that_was_found)
+{
+	source.tuple.source = WIRE_TUPLE_CIPHERTEXT;
+	cr_assert_eq(take(source__socket(&source)), 0);
+	cr_expect_eq(event.type, EVENT_SOCKET);
+	cr_expect_eq(event.pid, 7);
+	cr_expect_eq(event.connection.object, 0x1000);
+	cr_expect_eq(event.connection.generation, 1);
+	cr_expect_eq(event.tuple.source, WIRE_TUPLE_CIPHERTEXT);
+	cr_expect_eq(event.tuple.peer_port, 40210);
+	cr_expect_eq(WITH(source__socket(&source), struct wire_socket, tuple.source,
+			  WIRE_TUPLE_NONE),
+		     -EINVAL);
+	cr_expect_eq(WITH(source__socket(&source), struct wire_socket, tuple.source, 4), -EINVAL);
+	cr_expect_eq(WITH(source__socket(&source), struct wire_socket, tuple.ip_version, 0),
+		     -EINVAL);
+}
+
+Test(intake, tick)
+{
+	cr_assert_eq(take(source__tick(&source)), 0);
+	cr_expect_eq(event.type, EVENT_TICK);
+	cr_expect_eq(event.time_ns, 1000000000);
+}
+
+/* What the flags do not name is nothing, whatever a record has there. */
+Test(intake, tcp)
+{
+	source.tcp = (struct wire_tcp){.seq = 1, .ack = 2, .rtt_us = 3, .retransmits = 4};
+	for (int flags = 0; flags < 4; flags++) {
+		bool seq = flags & 1, state = flags & 2;
+
+		source.flags = (seq ? WIRE_TCP_SEQ : 0) | (state ? WIRE_TCP_STATE : 0);
+		cr_assert_eq(take(data_record()), 0);
+		cr_expect_eq(event.data.tcp_seq, seq);
+		cr_expect_eq(event.data.tcp_state, state);
+		cr_expect_eq(event.data.tcp.seq, seq ? 1 : 0);
+		cr_expect_eq(event.data.tcp.ack, seq ? 2 : 0);
+		cr_expect_eq(event.data.tcp.rtt_us, state ? 3 : 0);
+		cr_expect_eq(event.data.tcp.retransmits, state ? 4 : 0);
+	}
 }
 
 static struct bytes make(enum wire_type type)
@@ -221,6 +302,10 @@ static struct bytes make(enum wire_type type)
 		return source__process(&source, "/bin/x");
 	case WIRE_EXIT:
 		return source__exit(&source);
+	case WIRE_SOCKET:
+		return source__socket(&source);
+	case WIRE_TICK:
+		return source__tick(&source);
 	default:
 		return source__end(&source, 1, false);
 	}
@@ -236,7 +321,7 @@ static size_t size_of(enum wire_type type)
 
 Test(intake, cut_at_every_byte)
 {
-	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
 		struct bytes whole = make(type);
 
 		for (size_t size = 0; size < whole.size; size++)
@@ -249,7 +334,7 @@ Test(intake, cut_at_every_byte)
  */
 Test(intake, size_says_less)
 {
-	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
 		size_t whole = size_of(type);
 
 		for (size_t size = 0; size < whole; size++) {
@@ -265,7 +350,7 @@ Test(intake, size_says_less)
 
 Test(intake, size_says_more)
 {
-	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
 		size_t whole = size_of(type);
 
 		cr_expect_eq(WITH(make(type), struct wire_header, size, whole + 1), -EINVAL);
@@ -287,7 +372,7 @@ static struct bytes shifted(struct bytes record, size_t padding, uint8_t **ret_m
 
 Test(intake, unaligned_and_padded)
 {
-	for (int type = WIRE_DATA; type <= WIRE_END; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
 		for (size_t padding = 0; padding <= 8; padding++) {
 			struct bytes record = make(type);
 			uint8_t *memory;

@@ -16,7 +16,7 @@ static struct connection connection;
 static struct seen seen;
 static struct pairing *pairing;
 
-static void on_done(void *context, const struct exchange *exchange)
+static bool on_done(void *context, struct exchange *exchange)
 {
 	struct seen *into = context;
 
@@ -24,6 +24,7 @@ static void on_done(void *context, const struct exchange *exchange)
 	cr_assert_eq(exchange->connection, &connection);
 	into->ids[into->count] = exchange->id;
 	into->reasons[into->count++] = exchange->reason;
+	return false;
 }
 
 static void setup(void)
@@ -46,6 +47,36 @@ static struct exchange *open_request(uint64_t id)
 	cr_assert_eq(pairing__open(pairing, id, &exchange), 0);
 	exchange->request.begun = true;
 	return exchange;
+}
+
+static bool keep(void *context, struct exchange *exchange)
+{
+	struct exchange **kept = context;
+
+	*kept = exchange;
+	return true;
+}
+
+Test(pairing, an_exchange_can_be_kept)
+{
+	struct exchange_pool pool = {0};
+	struct exchange *exchange, *kept = NULL;
+	struct pairing *other;
+
+	cr_assert_eq(pairing__new(&connection, keep, &kept, &other), 0);
+	pairing__set_pool(other, &pool);
+	cr_assert_eq(pairing__open(other, 1, &exchange), 0);
+	cr_assert_eq(buf__append_str(&exchange->path, "/kept"), 0);
+	exchange->response.ended = true;
+	cr_expect(pairing__settle(other, exchange));
+	cr_expect_eq(pairing__count(other), 0);
+	pairing__free(other);
+	cr_assert_eq(kept, exchange);
+	cr_expect(bytes__equal(buf__view(&kept->path), bytes__str("/kept")));
+	cr_expect_gt(exchange__bytes(kept), sizeof(*kept));
+	exchange_pool__put(&pool, kept);
+	cr_expect_eq(pool.count, 1);
+	exchange_pool__free(&pool);
 }
 
 Test(pairing, begins_empty)

@@ -78,6 +78,7 @@ struct delivery {
 	size_t part_min_bytes;		/* 1 or more */
 	unsigned int loss_percent[2];	/* by enum wire_direction */
 	unsigned int directive_percent; /* of those that take effect */
+	uint64_t socket_at_call;	/* the one by which the socket is found; 0: at once */
 };
 
 static uint64_t delivery__below(struct delivery *delivery, uint64_t limit)
@@ -156,6 +157,8 @@ static void begin(const struct delivery *delivery)
 	pipeline__free(pipeline);
 	cr_assert_eq(pipeline__new(&policy, &callbacks, &pipeline), 0);
 	probe = (struct probe){.source = source__of(7, 0x1000), .delivery = *delivery};
+	if (delivery->socket_at_call)
+		probe.source.tuple = (struct wire_tuple){0};
 	directives = farewells = 0;
 	lines_size = 0;
 	lines[0] = '\0';
@@ -171,6 +174,17 @@ static void probe__set_time(void)
 {
 	probe.source.time_ns = NOW_NS;
 	probe.source.step_ns = 2 * (1 + probe.calls % TIMES_IN_ONE_US);
+}
+
+/* The socket is found at last: a record says so, or the next one has it. */
+static void probe__find_socket(void)
+{
+	if (probe.source.tuple.source != WIRE_TUPLE_NONE)
+		return;
+	probe.source.tuple = source__of(0, 0).tuple;
+	probe__set_time();
+	if (delivery__below(&probe.delivery, 2))
+		feed(source__socket(&probe.source));
 }
 
 /* A piece of a call, all captured. */
@@ -232,7 +246,8 @@ static void probe__call(enum wire_direction direction, struct bytes bytes)
 	const struct directive *directive = &probe.directives[direction];
 	uint64_t position = probe.source.position[direction], left_out = 0;
 
-	probe.calls++;
+	if (++probe.calls == probe.delivery.socket_at_call)
+		probe__find_socket();
 	probe__take_directive(direction);
 	if (probe.directed[direction]) {
 		if (position + bytes.size < directive->skip_until) {
@@ -289,6 +304,7 @@ static void converse(size_t first)
 	}
 	probe__set_time();
 	feed(source__close(&probe.source, WIRE_CLOSE_EOF));
+	probe__find_socket();
 	probe__set_time();
 	feed(source__close(&probe.source, WIRE_CLOSE_FREE));
 	probe__set_time();
@@ -434,6 +450,44 @@ Test(pipeline, any_delivery_without_loss)
 		skipped_bytes += probe.skipped_bytes;
 	}
 	cr_expect_gt(skipped_bytes, 2000 * LARGE_BODY_BYTES / 2);
+}
+
+Test(pipeline, any_delivery_that_finds_the_socket_late)
+{
+	char round[32];
+
+	for (uint64_t seed = 1; seed <= 1000; seed++) {
+		begin(&(struct delivery){.random = seed * 0x9e3779b97f4a7c15,
+					 .split = seed % 2,
+					 .part_min_bytes = 1,
+					 .directive_percent = 70,
+					 .socket_at_call = 1 + seed % 100});
+		introduce();
+		converse(0);
+		snprintf(round, sizeof(round), "seed %d", (int)seed);
+		cr_assert_str_eq(lines, truth, "%s: %s", round, lines);
+	}
+}
+
+Test(pipeline, time_lets_an_entry_go)
+{
+	struct source source = source__of(9, 0x2000);
+
+	cr_expect_eq(pipeline__waits_until(pipeline), 0);
+	begin(&(struct delivery){.random = 1, .socket_at_call = UINT64_MAX});
+	for (size_t i = 0; i <= MESSAGES_PIPELINED; i++)
+		probe__send(messages[i].direction, bytes__str(messages[i].head));
+	cr_expect_str_eq(lines, "");
+	source.time_ns = pipeline__waits_until(pipeline);
+	cr_expect_eq(source.time_ns, NOW_NS + 100000000);
+	source.time_ns--;
+	source.step_ns = 1;
+	feed(source__tick(&source));
+	cr_expect_str_eq(lines, "");
+	feed(source__tick(&source));
+	cr_expect(strstr(lines, "\"/2\""));
+	cr_expect(strstr(lines, "\"tuple\":\"none\""));
+	cr_expect_eq(pipeline__waits_until(pipeline), 0);
 }
 
 /* One round of the rounds with losses; how many lines are complete. */

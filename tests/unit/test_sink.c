@@ -407,6 +407,78 @@ Test(sink, addresses)
 	bench__free(&bench);
 }
 
+Test(sink, how_the_socket_was_found)
+{
+	static const struct sink_options options;
+	static const char *const words[] = {"none", "nested", "fd", "ciphertext"};
+	struct bench bench;
+	char text[32];
+
+	bench__make(&bench);
+	for (size_t i = 0; i < COUNT(words); i++) {
+		bench.sample.connection.tuple.source = (uint8_t)i;
+		snprintf(text, sizeof(text), "\"tuple\":\"%s\"", words[i]);
+		cr_expect(strstr(bench__format(&bench, &sink_json, &options), text));
+	}
+	bench__free(&bench);
+}
+
+Test(sink, unix_sockets)
+{
+	static const struct sink_options options;
+	struct bench bench;
+
+	bench__make(&bench);
+	bench.sample.connection.tuple =
+		(struct wire_tuple){.source = WIRE_TUPLE_NESTED, .transport = WIRE_UNIX};
+	bench.sample.exchange.tcp = (struct tcp_facts){.has_rtt = true, .rtt_us = 1};
+	cr_expect(strstr(bench__format(&bench, &sink_text, &options), " <- unix GET "));
+	cr_expect(strstr(bench__format(&bench, &sink_json, &options),
+			 "\"network\":{\"transport\":\"unix\",\"protocol\":{\"name\":\"http\","
+			 "\"version\":\"1.1\"}},\"tls\""));
+	bench__free(&bench);
+}
+
+static bool has_network_tcp(struct bench *bench, const char *text)
+{
+	static const struct sink_options options;
+	const char *line = bench__format(bench, &sink_json, &options);
+
+	return text ? strstr(line, text) != NULL : !strstr(line, "\"tcp\":{");
+}
+
+Test(sink, facts_of_tcp)
+{
+	struct bench bench;
+	struct tcp_facts *tcp = &bench.sample.exchange.tcp;
+
+	bench__make(&bench);
+	cr_expect(has_network_tcp(&bench, NULL));
+	*tcp = (struct tcp_facts){.has_seq = true, .seq = UINT32_MAX};
+	cr_expect(
+		has_network_tcp(&bench, "\"port\":40210},\"tcp\":{\"seq\":4294967295,\"ack\":0}}"));
+	*tcp = (struct tcp_facts){.has_retransmits = true};
+	cr_expect(has_network_tcp(&bench, "\"tcp\":{\"retransmits\":0}}"));
+	*tcp = (struct tcp_facts){
+		.has_seq = true,
+		.has_rtt = true,
+		.has_retransmits = true,
+		.seq = 1,
+		.ack = 2,
+		.rtt_us = 3,
+		.retransmits = 4,
+	};
+	cr_expect(has_network_tcp(&bench,
+				  "\"tcp\":{\"seq\":1,\"ack\":2,\"rtt_us\":3,\"retransmits\":4}}"));
+	/* Of whose connection would they be; and of which request. */
+	bench.sample.connection.tuple = (struct wire_tuple){0};
+	cr_expect(has_network_tcp(&bench, NULL));
+	bench.sample.connection.tuple = (struct wire_tuple){.source = 1, .ip_version = 4};
+	bench.sample.exchange.request.begun = false;
+	cr_expect(has_network_tcp(&bench, NULL));
+	bench__free(&bench);
+}
+
 Test(sink, text_headers)
 {
 	static const struct sink_options options = {.headers = true};

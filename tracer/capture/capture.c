@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <uthash.h>
@@ -20,6 +19,7 @@
 #include "capture/closure.h"
 #include "capture/emulation.h"
 #include "capture/target.h"
+#include "clock.h"
 #include "log.h"
 
 /* Stale connections are looked for at most this often, and only after a process has ended. */
@@ -94,14 +94,6 @@ struct capture {
 	bool nests_since_sweep; /* a process was found to need no BIO probes */
 	uint64_t swept_ns;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
 
 /* ---- files ---- */
 

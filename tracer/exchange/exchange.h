@@ -73,6 +73,20 @@ enum reason {
 	REASON_DESYNC, /* bytes that do not follow from what came before */
 };
 
+/*
+ * Of the TCP connection, as the kernel knew it. seq and ack are as on the wire: of the first byte
+ * of the TLS record that held the request's first byte, and of the next byte the other way.
+ */
+struct tcp_facts {
+	bool has_seq; /* and ack */
+	bool has_rtt;
+	bool has_retransmits;
+	uint32_t seq;
+	uint32_t ack;
+	uint32_t rtt_us;
+	uint32_t retransmits; /* by this end, since the connection began */
+};
+
 /* What all exchanges of a connection share. */
 struct connection {
 	uint32_t pid;
@@ -82,6 +96,19 @@ struct connection {
 	enum wire_library library;
 	enum side side;
 	bool from_start; /* seen since the TLS object was made */
+	bool has_retransmits;
+	uint32_t retransmits; /* the latest that is known */
+};
+
+struct waiting_queue;
+
+/* An exchange's place where it waits for its connection's tuple; flow/waiting.c's own. */
+struct waiting_place {
+	struct waiting_queue *queue;
+	struct exchange *prev, *next;	    /* in the order of deadlines */
+	struct exchange *of_prev, *of_next; /* in its connection's queue */
+	uint64_t deadline_ns;
+	size_t bytes; /* what it holds */
 };
 
 /* A request or a response. Times are CLOCK_MONOTONIC nanoseconds. */
@@ -117,6 +144,9 @@ struct exchange {
 
 	enum reason reason;
 	const char *error; /* error.type, static text; NULL: none */
+
+	struct tcp_facts tcp; /* of the request; the retransmits at the exchange's end */
+	struct waiting_place waiting;
 };
 
 #endif

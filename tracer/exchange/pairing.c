@@ -88,9 +88,9 @@ static size_t headers__capacity(const struct headers *headers)
 	return headers->text.capacity + headers->capacity * sizeof(*headers->fields);
 }
 
-static size_t exchange__capacity(const struct exchange *exchange)
+size_t exchange__bytes(const struct exchange *exchange)
 {
-	return headers__capacity(&exchange->request.headers) +
+	return sizeof(*exchange) + headers__capacity(&exchange->request.headers) +
 	       headers__capacity(&exchange->request.trailers) +
 	       headers__capacity(&exchange->response.headers) +
 	       headers__capacity(&exchange->response.trailers) + exchange->method.capacity +
@@ -149,12 +149,10 @@ static int pairing__take(struct pairing *pairing, uint64_t id, struct exchange *
 	return 0;
 }
 
-static void pairing__give_back(struct pairing *pairing, struct exchange *exchange)
+void exchange_pool__put(struct exchange_pool *pool, struct exchange *exchange)
 {
-	struct exchange_pool *pool = pairing->pool;
-
 	if (!pool || pool->count >= POOL_MAX_EXCHANGES ||
-	    exchange__capacity(exchange) > POOL_MAX_BYTES) {
+	    exchange__bytes(exchange) > POOL_MAX_BYTES) {
 		exchange__free(exchange);
 		return;
 	}
@@ -242,8 +240,8 @@ static void pairing__hand_on(struct pairing *pairing, struct exchange *exchange)
 		pairing->tail = link;
 	exchange->next = NULL;
 	pairing->count--;
-	pairing->done(pairing->context, exchange);
-	pairing__give_back(pairing, exchange);
+	if (!pairing->done(pairing->context, exchange))
+		exchange_pool__put(pairing->pool, exchange);
 }
 
 bool pairing__settle(struct pairing *pairing, struct exchange *exchange)

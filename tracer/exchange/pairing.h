@@ -13,8 +13,11 @@
 /* Requests without a response that one connection may have; the oldest is given up beyond. */
 #define PAIRING_MAX_OPEN 1024
 
-/* Takes a finished exchange; it is freed when this returns. */
-typedef void exchange_done_fn(void *context, const struct exchange *exchange);
+/*
+ * Takes a finished exchange. True when the callee keeps it: then it is the callee's, to be given
+ * to exchange_pool__put. Else it is freed when this returns.
+ */
+typedef bool exchange_done_fn(void *context, struct exchange *exchange);
 
 struct pairing;
 
@@ -36,6 +39,12 @@ struct exchange_pool {
 	struct exchange *spare;
 	size_t count;
 };
+
+/* Takes an exchange that nobody needs any more: keeps or frees it. `pool` may be NULL. */
+void exchange_pool__put(struct exchange_pool *pool, struct exchange *exchange);
+
+/* What an exchange holds in memory. */
+size_t exchange__bytes(const struct exchange *exchange);
 
 /* Gives its memory back; it is empty and usable afterwards. */
 void exchange_pool__free(struct exchange_pool *pool);

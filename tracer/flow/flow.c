@@ -9,6 +9,7 @@
  * offered until one is the start of a message, and the probes are told to show only such calls.
  */
 #include "flow/flow.h"
+#include "flow/waiting.h"
 #include "proto/parser.h"
 
 #include <errno.h>
@@ -24,6 +25,12 @@
 
 /* Telling the probes to skip costs a system call: not worth it for less. */
 #define SKIP_WORTH_BYTES (128 * 1024)
+
+/*
+ * A TLS record that is followed by more of the same call holds at least so many of its bytes: the
+ * smallest maximum that a peer can negotiate by RFC 6066 section 4, or a program set in OpenSSL.
+ */
+#define FRAGMENT_MIN_BYTES 512
 
 static const struct parser_ops *const parsers[] = {&http1_ops};
 
@@ -65,6 +72,9 @@ struct conn {
 	struct parser *parser;
 	struct pairing *pairing;
 	struct stream streams[2];
+	uint64_t tuple_ns; /* of the record by which the tuple last became known, or unknown */
+	bool ambiguous;	   /* its tuple was known and is not any more: no other one comes */
+	struct waiting_queue waiting;
 	struct process *process;
 	struct conn *prev, *next;	/* in flow.quiet */
 	struct conn *of_prev, *of_next; /* in process.conns */
@@ -84,10 +94,23 @@ struct flow {
 	struct process *processes;
 	struct conn *quiet; /* the one with the oldest event first */
 	struct exchange_pool pool;
+	struct waiting waiting;
+	uint64_t now_ns; /* of the event under way */
 	struct flow_counts counts;
 };
 
 #define PATH_MAX_BYTES 4096
+
+/* An exchange goes on, with the tuple that its connection has now. */
+static void flow__hand_on(void *context, const struct exchange *exchange)
+{
+	struct flow *flow = context;
+	const struct conn *conn = (const struct conn *)((const char *)exchange->connection -
+							offsetof(struct conn, info));
+
+	flow->callbacks.exchange(flow->callbacks.context, exchange,
+				 buf__view(&conn->process->path));
+}
 
 int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
 {
@@ -96,6 +119,11 @@ int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
 	if (!flow)
 		return -ENOMEM;
 	flow->callbacks = *callbacks;
+	flow->waiting = (struct waiting){
+		.release = flow__hand_on,
+		.context = flow,
+		.pool = &flow->pool,
+	};
 	*ret_flow = flow;
 	return 0;
 }
@@ -127,12 +155,19 @@ static struct process *flow__process(struct flow *flow, uint32_t pid)
 	return process;
 }
 
-static void on_exchange(void *context, const struct exchange *exchange)
+static bool on_exchange(void *context, struct exchange *exchange)
 {
 	struct conn *conn = context;
-	const struct flow_callbacks *callbacks = &conn->flow->callbacks;
+	struct flow *flow = conn->flow;
 
-	callbacks->exchange(callbacks->context, exchange, buf__view(&conn->process->path));
+	exchange->tcp.has_retransmits = conn->info.has_retransmits;
+	exchange->tcp.retransmits = conn->info.retransmits;
+	if (conn->info.tuple.source != WIRE_TUPLE_NONE || conn->ambiguous) {
+		flow__hand_on(flow, exchange);
+		return false;
+	}
+	waiting__add(&flow->waiting, &conn->waiting, exchange, flow->now_ns);
+	return true;
 }
 
 static void conn__drop_parser(struct conn *conn)
@@ -151,6 +186,7 @@ static void flow__remove(struct flow *flow, struct conn *conn)
 	if (conn->directed && flow->callbacks.forget)
 		flow->callbacks.forget(flow->callbacks.context, conn->key.pid, &conn->info.id);
 	conn__drop_parser(conn);
+	waiting__drop(&flow->waiting, &conn->waiting);
 	HASH_DELETE(hh, flow->conns, conn);
 	DL_DELETE(flow->quiet, conn);
 	DL_DELETE2(conn->process->conns, conn, of_prev, of_next);
@@ -161,7 +197,18 @@ static void flow__end(struct flow *flow, struct conn *conn, enum end_kind kind, 
 {
 	if (conn->ops)
 		conn->ops->end(conn->parser, WIRE_READ, kind, time_ns);
+	waiting__release(&flow->waiting, &conn->waiting);
 	flow__remove(flow, conn);
+}
+
+/* The connection that its object serves, as far as is known, of any generation; or NULL. */
+static struct conn *flow__find(const struct flow *flow, const struct event *event)
+{
+	struct conn_key key = {.pid = event->pid, .object = event->connection.object};
+	struct conn *conn;
+
+	HASH_FIND(hh, flow->conns, &key, sizeof(key), conn);
+	return conn;
 }
 
 static struct conn *flow__new_conn(struct flow *flow, const struct event *event)
@@ -196,13 +243,31 @@ static struct conn *flow__new_conn(struct flow *flow, const struct event *event)
 	return conn;
 }
 
+/*
+ * Takes what an event says of the connection's socket. Where calls used different ones, the probes
+ * take back what they said. A record that was made before the last change does not undo it.
+ */
+static void conn__set_tuple(struct conn *conn, const struct event *event)
+{
+	bool is_known = event->tuple.source != WIRE_TUPLE_NONE;
+	bool was_known = conn->info.tuple.source != WIRE_TUPLE_NONE;
+
+	if (is_known != was_known) {
+		if (event->time_ns < conn->tuple_ns)
+			return;
+		conn->tuple_ns = event->time_ns;
+		conn->ambiguous = was_known;
+	}
+	conn->info.tuple = event->tuple;
+	if (is_known)
+		waiting__release(&conn->flow->waiting, &conn->waiting);
+}
+
 /* The connection of a DATA or CLOSE event; made anew when its object serves another one now. */
 static struct conn *flow__conn(struct flow *flow, const struct event *event, bool create)
 {
-	struct conn_key key = {.pid = event->pid, .object = event->connection.object};
-	struct conn *conn;
+	struct conn *conn = flow__find(flow, event);
 
-	HASH_FIND(hh, flow->conns, &key, sizeof(key), conn);
 	if (conn && conn->info.id.generation != event->connection.generation) {
 		/* Its close was lost. */
 		flow__end(flow, conn, END_REUSED, event->time_ns);
@@ -217,7 +282,7 @@ static struct conn *flow__conn(struct flow *flow, const struct event *event, boo
 		DL_APPEND(flow->quiet, conn);
 	}
 	conn->info.tid = event->tid;
-	conn->info.tuple = event->tuple;
+	conn__set_tuple(conn, event);
 	return conn;
 }
 
@@ -475,7 +540,12 @@ static void flow__data(struct flow *flow, const struct event *event)
 	enum wire_direction direction = event->data.direction;
 	struct conn *conn = flow__conn(flow, event, true);
 	struct bytes bytes = event->data.bytes;
-	struct passage when = {.first_ns = event->data.start_ns, .last_ns = event->time_ns};
+	struct passage when = {
+		.first_ns = event->data.start_ns,
+		.last_ns = event->time_ns,
+		.tcp_state = event->data.tcp_state,
+		.tcp = event->data.tcp,
+	};
 	struct stream *stream;
 	uint64_t lost;
 
@@ -486,9 +556,15 @@ static void flow__data(struct flow *flow, const struct event *event)
 	stream = &conn->streams[direction];
 	if (event->data.position < stream->position || event->data.lost_bytes < stream->lost_bytes)
 		return; /* no recording of ours: streams only go on */
+	if (event->data.tcp_state) {
+		conn->info.has_retransmits = true;
+		conn->info.retransmits = event->data.tcp.retransmits;
+	}
 	/* What is read passed when the call returned, not while it waited. */
 	if (direction == WIRE_READ)
 		when.first_ns = when.last_ns;
+	if (event->data.tcp_seq && event->data.call_start)
+		when.seq_bytes = (uint32_t)bytes__first(bytes, FRAGMENT_MIN_BYTES).size;
 	flow->counts.bytes_captured += bytes.size;
 	conn__step_other(conn, event, &when);
 	lost = event->data.lost_bytes - stream->lost_bytes;
@@ -542,6 +618,14 @@ static void flow__close(struct flow *flow, const struct event *event)
 	}
 }
 
+static void flow__socket(struct flow *flow, const struct event *event)
+{
+	struct conn *conn = flow__find(flow, event);
+
+	if (conn && conn->info.id.generation == event->connection.generation)
+		conn__set_tuple(conn, event);
+}
+
 /* All connections of a process are over: it is gone, or runs something else. */
 static void flow__end_process(struct flow *flow, struct process *process, uint64_t time_ns)
 {
@@ -585,6 +669,7 @@ static void flow__exits(struct flow *flow, const struct event *event)
 
 void flow__event(struct flow *flow, const struct event *event)
 {
+	flow->now_ns = event->time_ns;
 	switch (event->type) {
 	case EVENT_DATA:
 		flow__data(flow, event);
@@ -601,8 +686,20 @@ void flow__event(struct flow *flow, const struct event *event)
 	case EVENT_END:
 		while (flow->quiet && !event->end.enough)
 			flow__end(flow, flow->quiet, END_TRACE, event->time_ns);
+		return;
+	case EVENT_SOCKET:
+		flow__socket(flow, event);
+		break;
+	case EVENT_TICK:
 		break;
 	}
+	/* Last: what this event tells of a socket still counts. */
+	waiting__release_due(&flow->waiting, event->time_ns);
+}
+
+uint64_t flow__waits_until(const struct flow *flow)
+{
+	return waiting__until(&flow->waiting);
 }
 
 void flow__free(struct flow *flow)

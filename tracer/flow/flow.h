@@ -58,8 +58,14 @@ void flow__free(struct flow *flow);
 /*
  * Takes the next event. EVENT_END gives up all connections, unless it says enough. Never fails:
  * what memory is missing for is counted and treated as lost.
+ *
+ * An exchange that ends while its connection's tuple is not known waits for it: until an event
+ * brings it, the connection is over, or an event's time is WAITING_NS (waiting.h) past its end.
  */
 void flow__event(struct flow *flow, const struct event *event);
+
+/* When an exchange will have waited long enough, as time of an event; 0: none waits. */
+uint64_t flow__waits_until(const struct flow *flow);
 
 const struct flow_counts *flow__counts(const struct flow *flow);
 

@@ -15,17 +15,47 @@ static bool read_struct(struct bytes record, void *ret, size_t size)
 	return data;
 }
 
+static int check_tuple(const struct wire_tuple *tuple, struct event *event)
+{
+	static const uint8_t no_address[sizeof(tuple->local)];
+
+	if (tuple->source == WIRE_TUPLE_NONE)
+		return 0;
+	if (tuple->source > WIRE_TUPLE_CIPHERTEXT || tuple->transport > WIRE_UNIX)
+		return -EINVAL;
+	if (tuple->transport == WIRE_TCP && tuple->ip_version != 4 && tuple->ip_version != 6)
+		return -EINVAL;
+	if (tuple->transport == WIRE_UNIX &&
+	    (tuple->ip_version || tuple->local_port || tuple->peer_port ||
+	     memcmp(tuple->local, no_address, sizeof(no_address)) ||
+	     memcmp(tuple->peer, no_address, sizeof(no_address))))
+		return -EINVAL;
+	event->tuple = *tuple;
+	return 0;
+}
+
 static int check_connection(const struct wire_tuple *tuple, uint8_t library, uint8_t flags,
 			    struct event *event)
 {
-	if (tuple->source > WIRE_TUPLE_NESTED || library > WIRE_BORINGSSL)
+	if (library > WIRE_BORINGSSL || check_tuple(tuple, event))
 		return -EINVAL;
-	if (tuple->source != WIRE_TUPLE_NONE && tuple->ip_version != 4 && tuple->ip_version != 6)
-		return -EINVAL;
-	event->tuple = *tuple;
 	event->library = library;
 	event->from_start = flags & WIRE_FROM_START;
 	return 0;
+}
+
+static void set_tcp(const struct wire_data *data, struct event *event)
+{
+	event->data.tcp_seq = data->flags & WIRE_TCP_SEQ;
+	event->data.tcp_state = data->flags & WIRE_TCP_STATE;
+	if (event->data.tcp_seq) {
+		event->data.tcp.seq = data->tcp.seq;
+		event->data.tcp.ack = data->tcp.ack;
+	}
+	if (event->data.tcp_state) {
+		event->data.tcp.rtt_us = data->tcp.rtt_us;
+		event->data.tcp.retransmits = data->tcp.retransmits;
+	}
 }
 
 static int data_event(struct bytes record, struct event *event)
@@ -52,6 +82,7 @@ static int data_event(struct bytes record, struct event *event)
 	event->data.other_lost_bytes = data.other_lost_bytes;
 	event->data.call_start = data.flags & WIRE_CALL_START;
 	event->data.moved = data.moved;
+	set_tcp(&data, event);
 	event->data.bytes = bytes__from(record, sizeof(data));
 	return 0;
 }
@@ -74,6 +105,19 @@ static int close_event(struct bytes record, struct event *event)
 		event->close.lost_bytes[i] = close.lost_bytes[i];
 		event->close.body_bytes[i] = close.body_bytes[i];
 	}
+	return 0;
+}
+
+static int socket_event(struct bytes record, struct event *event)
+{
+	struct wire_socket found;
+
+	if (!read_struct(record, &found, sizeof(found)) || record.size != sizeof(found))
+		return -EINVAL;
+	if (found.tuple.source == WIRE_TUPLE_NONE || check_tuple(&found.tuple, event))
+		return -EINVAL;
+	event->type = EVENT_SOCKET;
+	event->connection = found.connection;
 	return 0;
 }
 
@@ -121,6 +165,14 @@ int intake__event(struct bytes record, struct event *ret_event)
 		break;
 	case WIRE_END:
 		err = end_event(record, &event);
+		break;
+	case WIRE_SOCKET:
+		err = socket_event(record, &event);
+		break;
+	case WIRE_TICK:
+		if (record.size != sizeof(header))
+			return -EINVAL;
+		event.type = EVENT_TICK;
 		break;
 	default:
 		err = -EINVAL;

@@ -16,6 +16,8 @@ enum event_type {
 	EVENT_PROCESS,
 	EVENT_EXIT,
 	EVENT_END,
+	EVENT_SOCKET,
+	EVENT_TICK,
 };
 
 /* All pointers and views point into the record. */
@@ -24,8 +26,12 @@ struct event {
 	uint64_t time_ns; /* CLOCK_MONOTONIC */
 	uint32_t pid;
 	uint32_t tid;
-	struct wire_connection connection; /* DATA, CLOSE */
-	struct wire_tuple tuple;   /* DATA, CLOSE; checked: source NONE, or a version 4 or 6 */
+	struct wire_connection connection; /* DATA, CLOSE, SOCKET */
+	/*
+	 * DATA, CLOSE, SOCKET (where the source is not NONE). Checked: source NONE and all else
+	 * zero; or TCP and version 4 or 6; or UNIX and no addresses.
+	 */
+	struct wire_tuple tuple;
 	enum wire_library library; /* DATA, CLOSE */
 	bool from_start;	   /* DATA, CLOSE */
 	union {
@@ -39,7 +45,10 @@ struct event {
 			uint64_t other_position;
 			uint64_t other_lost_bytes;
 			bool call_start;
-			uint32_t moved; /* not below bytes.size */
+			bool tcp_seq;	     /* tcp.seq and .ack are known */
+			bool tcp_state;	     /* tcp.rtt_us and .retransmits are known */
+			struct wire_tcp tcp; /* what is not known is zero */
+			uint32_t moved;	     /* not below bytes.size */
 			struct bytes bytes;
 		} data;
 		struct {

@@ -46,6 +46,7 @@ struct entry {
 	const char *version; /* "1.0", "1.1", "2" */
 	const char *library; /* "openssl", ... */
 	struct wire_tuple tuple;
+	struct tcp_facts tcp; /* nothing where the tuple is not known */
 	uint32_t pid;
 	struct bytes executable_name;
 	struct bytes executable_path;

@@ -344,11 +344,16 @@ static void entry__set_times(struct entry *entry, const struct exchange *exchang
 	}
 }
 
-static void entry__set_connection(struct entry *entry, const struct connection *connection)
+static void entry__set_connection(struct entry *entry, const struct exchange *exchange)
 {
+	const struct connection *connection = exchange->connection;
+
 	entry->side = connection->side;
 	entry->library = library__name(connection->library);
 	entry->tuple = connection->tuple;
+	if (exchange->request.begun && entry->tuple.source != WIRE_TUPLE_NONE &&
+	    entry->tuple.transport == WIRE_TCP)
+		entry->tcp = exchange->tcp;
 	entry->pid = connection->pid;
 }
 
@@ -452,7 +457,7 @@ int redactor__entry(struct redactor *redactor, const struct exchange *exchange,
 	};
 	entry->complete = !entry->reason;
 	entry__set_times(entry, exchange, redactor->policy.clock_offset_ns);
-	entry__set_connection(entry, exchange->connection);
+	entry__set_connection(entry, exchange);
 
 	if (request->begun)
 		redactor__add_request(redactor, exchange, &spans);

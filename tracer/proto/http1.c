@@ -117,6 +117,7 @@ static int parser__begin_request(struct parser *parser, struct half *half,
 		return err;
 	parser->unanswered++;
 	message__begin(&exchange->request, half, when);
+	exchange->tcp = half->line_tcp;
 	exchange->version = start->version;
 	err = exchange__set_target(exchange, start);
 	if (err) {
@@ -398,6 +399,7 @@ static void half__begin_line(struct half *half, const struct passage *when)
 {
 	half->line_first_ns = when->first_ns;
 	half->line_call = half->calls;
+	half->line_tcp = passage__tcp(when, half->offset);
 }
 
 /* Adds to the line under way as far as there is room. */
@@ -590,7 +592,7 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 		       bool call_start, const struct passage *when)
 {
 	struct half *half = &parser->half[direction];
-	size_t taken;
+	size_t taken, size = bytes.size;
 	int err;
 
 	parser__touch(parser, half);
@@ -600,6 +602,7 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 	while (bytes.size) {
 		struct bytes rest = bytes;
 
+		half->offset = size - bytes.size;
 		half__set_last(half, when);
 		if (half->state == STATE_TUNNEL)
 			return 0;

@@ -34,6 +34,8 @@ struct half {
 	enum reason why;	   /* the place was last lost */
 	struct buf line;	   /* the line under way, as far as earlier calls brought it */
 	uint64_t line_first_ns;
+	struct tcp_facts line_tcp;
+	size_t offset;	    /* of the bytes under way: so many were taken */
 	uint64_t line_call; /* in which it began */
 	uint64_t last_call; /* in which the last message ended */
 	uint64_t calls;	    /* TLS calls so far */

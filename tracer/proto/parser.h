@@ -12,11 +12,31 @@
 
 #include "exchange/pairing.h"
 
-/* When the bytes passed: a call may take long between its first and its last byte. */
+/*
+ * How bytes passed. When: a call may take long between its first and its last byte. And over which
+ * socket, as it was then.
+ */
 struct passage {
 	uint64_t first_ns;
 	uint64_t last_ns;
+	uint32_t seq_bytes; /* tcp.seq and .ack hold for so many of the first bytes; 0: not known */
+	bool tcp_state;	    /* tcp.rtt_us and .retransmits are known */
+	struct wire_tcp tcp; /* what is not known is zero */
 };
+
+/* What is known of the connection when the byte `offset` bytes behind the first one passed. */
+static inline struct tcp_facts passage__tcp(const struct passage *when, size_t offset)
+{
+	bool has_seq = offset < when->seq_bytes;
+
+	return (struct tcp_facts){
+		.has_seq = has_seq,
+		.has_rtt = when->tcp_state,
+		.seq = has_seq ? when->tcp.seq : 0,
+		.ack = has_seq ? when->tcp.ack : 0,
+		.rtt_us = when->tcp.rtt_us,
+	};
+}
 
 enum gap_kind {
 	GAP_LOST,    /* wanted, and lost on the way: an exchange that it touches is incomplete */

@@ -215,15 +215,32 @@ static void json__tuple_end(struct json *json, const char *name, const struct wi
 	json__object_end(json);
 }
 
+static void json__tcp(struct json *json, const struct tcp_facts *tcp)
+{
+	if (!tcp->has_seq && !tcp->has_rtt && !tcp->has_retransmits)
+		return;
+	json__object(json, "tcp");
+	if (tcp->has_seq) {
+		json__uint(json, "seq", tcp->seq);
+		json__uint(json, "ack", tcp->ack);
+	}
+	if (tcp->has_rtt)
+		json__uint(json, "rtt_us", tcp->rtt_us);
+	if (tcp->has_retransmits)
+		json__uint(json, "retransmits", tcp->retransmits);
+	json__object_end(json);
+}
+
 static void json__network(struct json *json, const struct entry *entry)
 {
-	bool tcp = entry->tuple.source != WIRE_TUPLE_NONE;
+	bool found = entry->tuple.source != WIRE_TUPLE_NONE;
+	bool local = entry->tuple.transport == WIRE_UNIX;
 
-	if (!tcp && !entry->version)
+	if (!found && !entry->version)
 		return;
 	json__object(json, "network");
-	if (tcp)
-		json__string(json, "transport", bytes__str("tcp"));
+	if (found)
+		json__string(json, "transport", bytes__str(local ? "unix" : "tcp"));
 	if (entry->version) {
 		json__object(json, "protocol");
 		json__string(json, "name", bytes__str("http"));
@@ -232,6 +249,7 @@ static void json__network(struct json *json, const struct entry *entry)
 	}
 	json__tuple_end(json, "local", &entry->tuple, TUPLE_LOCAL);
 	json__tuple_end(json, "peer", &entry->tuple, TUPLE_PEER);
+	json__tcp(json, &entry->tcp);
 	json__object_end(json);
 }
 
@@ -260,7 +278,14 @@ static void json__word(struct json *json, const char *object, const char *name, 
 
 static const char *tuple__source(const struct wire_tuple *tuple)
 {
-	return tuple->source == WIRE_TUPLE_NESTED ? "nested" : "none";
+	static const char *const words[] = {
+		[WIRE_TUPLE_NONE] = "none",
+		[WIRE_TUPLE_NESTED] = "nested",
+		[WIRE_TUPLE_FD] = "fd",
+		[WIRE_TUPLE_CIPHERTEXT] = "ciphertext",
+	};
+
+	return words[tuple->source];
 }
 
 static void json__capture(struct json *json, const struct entry *entry)

@@ -128,6 +128,10 @@ static void text__peer(struct text *text, const struct entry *entry)
 		text__put(text, "-> ");
 	else
 		text__put(text, "-- ");
+	if (entry->tuple.transport == WIRE_UNIX) {
+		text__put(text, "unix");
+		return;
+	}
 	if (!tuple__address(&entry->tuple, TUPLE_PEER, address, &port)) {
 		text__put(text, "-");
 		return;

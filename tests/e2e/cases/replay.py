@@ -44,7 +44,7 @@ def replay(test):
     equal("exit status", done.returncode, 0)
     entries = parse(done.stdout.decode())
     connection = {"local": ["127.0.0.1", 40210], "peer": ["127.0.0.1", 8443]}
-    whole, unanswered = entries[:2], entries[2:]
+    whole, later, unanswered = entries[:2], entries[2:4], entries[4:]
     check("<redacted:" in whole[0].at("url.query"), f"{whole[0].at('url.query')}")
     first = Report("GET", f"/first?{whole[0].at('url.query')}", 200, 5, side="client", pid=4321,
                    executable="curl", response_headers=[["Content-Length", "5"], ["X-One", "1"]],
@@ -54,9 +54,13 @@ def replay(test):
     equal("unanswered", [(e.at("url.path"), e.at("capture.complete"), e.at("capture.reason"))
                          for e in unanswered], [("/unanswered", False, "no_response")])
     equal("servers", [(e.at("server.address"), e.at("server.port")) for e in entries],
-          [("api.example", 443), ("api.example", 8443), ("api.example", 443)])
+          [("api.example", 443), ("api.example", 8443)] + [("api.example", 443)] * 3)
+    equal("facts of TCP", whole[0].at("network.tcp"),
+          {"seq": 4000000000, "ack": 7, "rtt_us": 55, "retransmits": 1})
+    equal("sockets", [(e.at("url.path"), e.at("network.transport"), e.at("capture.tuple"))
+                      for e in later], [("/unix", "unix", "fd"), ("/lost", None, "none")])
     check(b"hush" not in done.stdout + done.stderr, "a secret in the replay")
-    check(b"tlstrace: 3 requests, 0 events lost, 0 without a connection" in done.stderr,
+    check(b"tlstrace: 5 requests, 0 events lost, 1 without a connection" in done.stderr,
           done.stderr)
 
 
@@ -66,11 +70,13 @@ def replay_in_text(test):
     done = test.tlstrace("-r", path)
     equal("exit status", done.poll(), 0)
     lines = done.text().splitlines()
-    equal("lines", len(lines), 3)
+    equal("lines", len(lines), 5)
     check("curl[4321] -> 127.0.0.1:8443 GET https://api.example/first?page=2" in lines[0], lines[0])
     check(" 200 5B " in lines[0] and lines[0].endswith(" HTTP/1.1"), lines[0])
     check("POST https://api.example:8443/second 201 1000B" in lines[1], lines[1])
-    check(" !- " in lines[2], lines[2])
+    check(" -> unix GET " in lines[2], lines[2])
+    check(" -> - GET " in lines[3], lines[3])
+    check(" !- " in lines[4], lines[4])
 
 
 @case("recording")
@@ -87,7 +93,7 @@ def replay_without_privilege(test):
     done = test.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program,
                      "-f", "json", "-r", path])
     equal("exit status", done.poll(), 0)
-    equal("entries", len(parse(done.text())), 3)
+    equal("entries", len(parse(done.text())), 5)
 
 
 @case("recording")
@@ -102,7 +108,7 @@ def recording_with_bytes_behind_its_end(test):
     """What is behind the end is not looked at, or refused: never a crash."""
     done = _replay(test, _recording(test) + b"\0" * 100)
     check(done.returncode in (0, 1), f"status {done.returncode}")
-    equal("entries", len(parse(done.stdout.decode())), 3)
+    equal("entries", len(parse(done.stdout.decode())), 5)
 
 
 @case("recording")

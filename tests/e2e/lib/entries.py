@@ -28,7 +28,8 @@ FIELDS = {
     "network.transport": str, "network.protocol.name": str, "network.protocol.version": str,
     "network.local.address": str, "network.local.port": int,
     "network.peer.address": str, "network.peer.port": int,
-    "tls.library": str, "process.pid": int,
+    "network.tcp.seq": int, "network.tcp.ack": int, "network.tcp.rtt_us": int,
+    "network.tcp.retransmits": int, "tls.library": str, "process.pid": int,
     "process.executable.name": str, "process.executable.path": str,
     "capture.tuple": str, "capture.complete": bool, "capture.lost_bytes": int,
     "capture.reason": str, "error.type": str,
@@ -112,9 +113,13 @@ def validate(entry):
 def _validate_capture(entry):
     found = entry.at("capture.tuple")
     check(found in TUPLES, f"capture.tuple {found}")
+    transport = entry.at("network.transport")
+    equal("network.transport is known", transport in ("tcp", "unix"), found != "none")
+    if transport != "tcp":
+        equal("network.tcp without TCP", entry.at("network.tcp"), None)
     for end in (entry.local(), entry.peer()):
-        if found == "none":
-            equal("an address without a connection", end, [None, None])
+        if transport != "tcp":
+            equal("an address without a TCP connection", end, [None, None])
         else:
             check(end[1], f"port {end[1]}")
             check(end[0] not in ("0.0.0.0", "::", None), f"a made-up address {end}")
