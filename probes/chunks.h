@@ -13,6 +13,9 @@
  *
  * Bytes are left out up to the start of a chunk's size line, never beyond the start of one that is
  * not complete in this call; the line of size 0 is captured, with all that follows it.
+ *
+ * Walks need bpf_loop (5.17): verifying such loops takes too long. An older kernel captures chunked
+ * bodies in full.
  */
 #ifndef TLSTRACE_CHUNKS_H
 #define TLSTRACE_CHUNKS_H
@@ -200,9 +203,6 @@ static __always_inline void walk__suspect(struct walk *walk, struct call *call, 
 {
 	__u8 head[4] = {}, tail[4] = {};
 
-	/* Before 5.17, chunked bodies are captured in full: a loop would be too much to verify. */
-	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
-		return;
 	if (call->moved < 16 || bpf_probe_read_user(head, sizeof(head), (void *)call->buffer))
 		return;
 	/* Responses, and the methods whose requests have bodies. */

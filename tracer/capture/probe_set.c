@@ -74,6 +74,32 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
+static bool has_helper(enum bpf_func_id helper)
+{
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) > 0;
+}
+
+/* Loads the programs, of the two for a call's end the one that this kernel accepts. */
+static int probe_set__load(struct probe_set *set)
+{
+	bool can_walk = has_helper(BPF_FUNC_loop);
+	struct bpf_program *unused =
+		can_walk ? set->bpf->progs.commit_plain : set->bpf->progs.commit_walking;
+	struct bpf_program *used =
+		can_walk ? set->bpf->progs.commit_walking : set->bpf->progs.commit_plain;
+	__u32 slot = 0, fd;
+	int err;
+
+	bpf_program__set_autoload(unused, false);
+	err = tlstrace_bpf__load(set->bpf);
+	if (err)
+		return err;
+	fd = (__u32)bpf_program__fd(used);
+	if (bpf_map_update_elem(bpf_map__fd(set->bpf->maps.after_return), &slot, &fd, BPF_ANY))
+		return -errno;
+	return 0;
+}
+
 int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
 		   const char **ret_step)
 {
@@ -95,13 +121,15 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
 	set->bpf->bss->shared.wake_always = options->wake_always;
 	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
-	set->bpf->rodata->have_cookie =
-		libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, NULL) > 0;
+	set->bpf->rodata->have_cookie = has_helper(BPF_FUNC_get_attach_cookie);
 	set->multi = uprobe__multi_works();
 	if (set->multi)
 		uprobe__want_multi(set->bpf->obj);
+	/* Before 6.1, maps that allocate as they go are deprecated in probes: the kernel warns. */
+	if (!has_helper(BPF_FUNC_user_ringbuf_drain))
+		bpf_map__set_map_flags(set->bpf->maps.directives, 0);
 	*ret_step = "load BPF programs";
-	err = tlstrace_bpf__load(set->bpf);
+	err = probe_set__load(set);
 	if (err)
 		goto out;
 	err = probe_set__attach_tracepoints(set, ret_step);
