@@ -216,6 +216,7 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct bpf_program *p
 				    bool is_return, const char *path, uint64_t offset,
 				    uint64_t cookie)
 {
+	bool have_cookie = set->bpf->rodata->have_cookie;
 	size_t capacity = set->uprobe_capacity ? set->uprobe_capacity * 2 : 64;
 	struct uprobe *uprobes;
 	int err;
@@ -227,7 +228,8 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct bpf_program *p
 		set->uprobes = uprobes;
 		set->uprobe_capacity = capacity;
 	}
-	err = uprobe__attach(program, set->multi, is_return, path, offset, cookie,
+	/* Without cookies, programs take their place for granted, and libbpf refuses any but 0. */
+	err = uprobe__attach(program, set->multi, is_return, path, offset, have_cookie ? cookie : 0,
 			     &set->uprobes[set->uprobe_count]);
 	if (!err)
 		set->uprobe_count++;
