@@ -49,7 +49,9 @@ enum function {
 /* Whether uprobes can have a cookie (5.15+); set by the loader, which then passes the library. */
 const volatile bool have_cookie = false;
 
+/* Not on the stack: there is little, and the programs called share it. */
 static const struct thread no_calls;
+static const struct connection_state no_state;
 
 /* Distance of the stack pointer when a function has returned from what it was at its entry. */
 #if defined(__TARGET_ARCH_x86)
@@ -233,15 +235,18 @@ static __always_inline struct connection_state *begin_connection(struct pt_regs 
 								 __u8 flags)
 {
 	struct connection_key key = key_of(object);
-	struct connection_state state = {};
+	struct connection_state *state;
 
-	state.generation = bpf_ktime_get_ns();
-	state.flags = flags;
-	if (have_cookie)
-		state.library = COOKIE_LIBRARY(bpf_get_attach_cookie(ctx));
-	if (bpf_map_update_elem(&connections, &key, &state, BPF_ANY))
+	if (bpf_map_update_elem(&connections, &key, &no_state, BPF_ANY))
 		count(&shared.connections_lost);
-	return bpf_map_lookup_elem(&connections, &key);
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (!state)
+		return NULL;
+	state->generation = bpf_ktime_get_ns();
+	state->flags = flags;
+	if (have_cookie)
+		state->library = COOKIE_LIBRARY(bpf_get_attach_cookie(ctx));
+	return state;
 }
 
 static __always_inline struct connection_state *connection_of(struct pt_regs *ctx, __u64 object)
