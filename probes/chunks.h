@@ -13,6 +13,9 @@
  *
  * Bytes are left out up to the start of a chunk's size line, never beyond the start of one that is
  * not complete in this call; the line of size 0 is captured, with all that follows it.
+ *
+ * Walks need bpf_loop (5.17): verifying such loops takes too long. An older kernel captures chunked
+ * bodies in full.
  */
 #ifndef TLSTRACE_CHUNKS_H
 #define TLSTRACE_CHUNKS_H
@@ -167,32 +170,43 @@ static __always_inline void walk__over(struct walk *walk, struct call *call)
 	}
 }
 
-/*
- * Where in a call's buffer the head ends that it begins with; 0: not found. Not static: the
- * verifier walks it by itself, once (kernel commit 51c39bb1d5d1, 5.6).
- */
-__noinline int find_head_end(__u64 buffer, __u64 size)
+struct head_search {
+	__u64 buffer;
+	__u64 size;
+	__u32 last; /* bytes seen, the last lowest */
+	__u32 end;  /* 0: not found */
+};
+
+/* Looks at one block; 1 when the head ends in it, or the bytes end, for bpf_loop. */
+static long search_block(__u32 index, struct head_search *search)
 {
+	__u64 offset = (__u64)index * HEAD_BLOCK_BYTES;
+	__u32 last = search->last;
 	__u8 block[HEAD_BLOCK_BYTES];
-	bool at_line_start = false;
 
-	for (__u64 b = 0; b < HEAD_MAX_BLOCKS; b++) {
-		__u64 offset = b * HEAD_BLOCK_BYTES;
-
-		if (offset + HEAD_BLOCK_BYTES > size ||
-		    bpf_probe_read_user(block, sizeof(block), (void *)(buffer + offset)))
-			return 0;
-		for (__u64 i = 0; i < HEAD_BLOCK_BYTES; i++) {
-			if (block[i] == '\n') {
-				if (at_line_start)
-					return offset + i + 1;
-				at_line_start = true;
-			} else if (block[i] != '\r') {
-				at_line_start = false;
-			}
+	if (offset + HEAD_BLOCK_BYTES > search->size ||
+	    bpf_probe_read_user(block, sizeof(block), (void *)(search->buffer + offset)))
+		return 1;
+	/* All in one word: a branch for what a byte is would double the verifier's work with each.
+	 */
+	for (__u32 i = 0; i < HEAD_BLOCK_BYTES; i++) {
+		last = last << 8 | block[i];
+		if (last == 0x0d0a0d0a) {
+			search->end = offset + i + 1;
+			return 1;
 		}
 	}
+	search->last = last;
 	return 0;
+}
+
+/* Where in a call's buffer the head ends (with CR LF CR LF) that it begins with; 0: not found. */
+static __always_inline __u32 find_head_end(__u64 buffer, __u64 size)
+{
+	struct head_search search = {.buffer = buffer, .size = size};
+
+	bpf_loop(HEAD_MAX_BLOCKS, search_block, &search, 0);
+	return search.end;
 }
 
 /* Begins a walk behind the head, when the call begins with one that may have chunks behind it. */
@@ -200,9 +214,6 @@ static __always_inline void walk__suspect(struct walk *walk, struct call *call, 
 {
 	__u8 head[4] = {}, tail[4] = {};
 
-	/* Before 5.17, chunked bodies are captured in full: a loop would be too much to verify. */
-	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
-		return;
 	if (call->moved < 16 || bpf_probe_read_user(head, sizeof(head), (void *)call->buffer))
 		return;
 	/* Responses, and the methods whose requests have bodies. */

@@ -62,7 +62,9 @@ enum function {
 #define BIO_TYPE_SOCKET 0x505
 #define SOCKET_NAME	0x74656b636f73 /* "socket", little-endian */
 
+/* Not on the stack: there is little, and the programs called share it. */
 static const struct thread no_calls;
+static const struct connection_state no_state;
 
 static __always_inline bool is_traced(void)
 {
@@ -235,15 +237,18 @@ static __always_inline struct connection_state *begin_connection(struct pt_regs 
 								 __u8 flags)
 {
 	struct connection_key key = key_of(object);
-	struct connection_state state = {};
+	struct connection_state *state;
 
-	state.generation = bpf_ktime_get_ns();
-	state.flags = flags;
-	if (have_cookie)
-		state.library = COOKIE_LIBRARY(bpf_get_attach_cookie(ctx));
-	if (bpf_map_update_elem(&connections, &key, &state, BPF_ANY))
+	if (bpf_map_update_elem(&connections, &key, &no_state, BPF_ANY))
 		count(&shared.connections_lost);
-	return bpf_map_lookup_elem(&connections, &key);
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (!state)
+		return NULL;
+	state->generation = bpf_ktime_get_ns();
+	state->flags = flags;
+	if (have_cookie)
+		state->library = COOKIE_LIBRARY(bpf_get_attach_cookie(ctx));
+	return state;
 }
 
 static __always_inline struct connection_state *connection_of(struct pt_regs *ctx, __u64 object)
@@ -315,6 +320,7 @@ static __always_inline __u8 fill_tcp(struct wire_tcp *tcp, const struct connecti
 		record = bpf_ringbuf_reserve(&ring, sizeof(*record) + (CAPACITY), 0);              \
 		if (record) {                                                                      \
 			__u32 size_ = size;                                                        \
+			asm volatile("" : "+r"(size_)); /* the bound is for the verifier */        \
 			if (size_ > (CAPACITY))                                                    \
 				size_ = (CAPACITY);                                                \
 			asm volatile("" : "+r"(size_));                                            \
@@ -322,9 +328,12 @@ static __always_inline __u8 fill_tcp(struct wire_tcp *tcp, const struct connecti
 		}                                                                                  \
 	} while (0)
 
-/* Reports the next piece of what the call moved: `moved` bytes, of which `captured` are read. */
-static __always_inline void report_piece(struct connection_state *state, struct call *call,
-					 __u8 direction, __u32 moved, __u32 captured)
+/*
+ * Reports the next piece of what the call moved: `moved` bytes, of which `captured` are read. Not
+ * inline: its paths end where it returns, and are not multiplied by those of each turn of a loop.
+ */
+static __noinline void report_piece(struct connection_state *state, struct call *call,
+				    __u8 direction, __u32 moved, __u32 captured)
 {
 	void *source = (void *)(call->buffer + call->reported);
 	__u8 flags = (state->flags & WIRE_FROM_START) | (call->reported ? 0 : WIRE_CALL_START);
@@ -414,9 +423,9 @@ static __always_inline bool may_start_message(__u64 source, __u64 size)
 	       (head[1] >= 'A' && head[1] <= 'Z' && head[2] >= 'A' && head[2] <= 'Z');
 }
 
-/* The call has moved call->moved bytes of a direction. */
+/* The call has moved call->moved bytes of a direction. `can_walk`: the kernel has bpf_loop. */
 static __always_inline void commit(struct connection_state *state, struct call *call,
-				   __u8 direction)
+				   __u8 direction, bool can_walk)
 {
 	struct stream_key key = {.connection = key_of(call->object), .direction = direction};
 	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
@@ -432,10 +441,10 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	call->line = 0;
 	if (!call->buffer)
 		walk__end(walk); /* sizes that cannot be read cannot be followed */
-	else if (walk__may_begin(walk))
+	else if (can_walk && walk__may_begin(walk))
 		walk__suspect(walk, call, position);
 	walk_from = walk->start;
-	if (walk->phase != WALK_OFF && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
+	if (can_walk && walk->phase != WALK_OFF)
 		walk__over(walk, call);
 	if (directive && walk_from && directive->walk_from == walk_from && call->line) {
 		state->body_bytes[direction] += call->line_body;
@@ -553,8 +562,7 @@ static __noinline int note_unnested(struct connection_state *state, struct call 
  * What follows the return of a call, for all functions in one program: the verifier walks it once,
  * not once for each function. The call is the one just above the top of the thread's stack.
  */
-SEC("uprobe")
-int commit_call(struct pt_regs *ctx)
+static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
@@ -578,7 +586,7 @@ int commit_call(struct pt_regs *ctx)
 			outer->tuple = state->tuple;
 	}
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
-		commit(state, call, call->direction & 1);
+		commit(state, call, call->direction & 1, can_walk);
 	if (call->direction == WIRE_WRITE && call->sock) {
 		state->flags &= ~STATE_WRITE_BLOCKED;
 		if (!call->moved)
@@ -591,12 +599,26 @@ int commit_call(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Two programs, of which one is loaded: an old kernel refuses a bpf_loop that is never reached. */
+SEC("uprobe")
+int commit_walking(struct pt_regs *ctx)
+{
+	return commit_call(ctx, true);
+}
+
+SEC("uprobe")
+int commit_plain(struct pt_regs *ctx)
+{
+	return commit_call(ctx, false);
+}
+
+/* Filled by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(__u32));
-	__array(values, int(void *));
-} after_return SEC(".maps") = {.values = {(void *)&commit_call}};
+	__uint(value_size, sizeof(__u32));
+} after_return SEC(".maps");
 
 /* A data function returned after moving `size` bytes (0: none, whatever the reason). */
 static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 size, bool at_end)

@@ -44,6 +44,8 @@ def arguments():
     parser.add_argument("--results", metavar="FILE", help="write the last line to FILE as well")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N",
                         help="cases at a time")
+    parser.add_argument("--light", action="store_true",
+                        help="skip the cases that are too much for an emulated machine")
     parser.add_argument("--keep", action="store_true", help="keep the directories of failed cases")
     return parser.parse_args()
 
@@ -168,6 +170,9 @@ class Runner:
         return len(self.running) < self.options.jobs
 
     def _start(self, case):
+        if self.options.light and case.heavy:
+            self._say(case.name, Result("skipped", "too heavy"), 0)
+            return
         for need in case.needs:
             reason = needs.missing(need, self.options.tlstrace, self.base)
             if reason:

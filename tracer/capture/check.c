@@ -16,6 +16,16 @@ static int try_process_tracepoints(void)
 	return trial__raw_tracepoint("sched_process_exec");
 }
 
+static int try_cookies(void)
+{
+	return trial__helper(BPF_FUNC_get_attach_cookie);
+}
+
+static int try_loop(void)
+{
+	return trial__helper(BPF_FUNC_loop);
+}
+
 static int try_fexit(void)
 {
 	return socket_backend__try(SOCKET_FEXIT);
@@ -49,10 +59,10 @@ static const struct feature features[] = {
 	{"ring buffer", trial__ring_buffer, true, "getting records out; since 5.8"},
 	{"uprobes", trial__uprobe, true, "seeing TLS calls"},
 	{"process tracepoints", try_process_tracepoints, true, "following processes"},
-	{"uprobe cookies", trial__cookie, false, "probes where they cost least; since 5.15"},
+	{"uprobe cookies", try_cookies, false, "probes where they cost least; since 5.15"},
 	{"uprobe_multi links", trial__uprobe_multi, false,
 	 "cheaper probes, probes in one process; since 6.6"},
-	{"bpf_loop", trial__loop, false, "bodies stay in the kernel; since 5.17"},
+	{"bpf_loop", try_loop, false, "bodies stay in the kernel; since 5.17"},
 	{"socket tracepoints", try_socket_tracepoints, false, "finding the connection; since 6.3"},
 	{"fentry and fexit", try_fexit, false, "the same, where there are no socket tracepoints"},
 	{"kprobes", try_kprobes, false, "the same, where there is no fexit"},

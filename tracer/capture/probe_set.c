@@ -166,6 +166,27 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
+/* Loads the programs, of the two for a call's end the one that this kernel accepts. */
+static int probe_set__load(struct probe_set *set)
+{
+	bool can_walk = !trial__helper(BPF_FUNC_loop);
+	struct bpf_program *unused =
+		can_walk ? set->bpf->progs.commit_plain : set->bpf->progs.commit_walking;
+	struct bpf_program *used =
+		can_walk ? set->bpf->progs.commit_walking : set->bpf->progs.commit_plain;
+	__u32 slot = 0, fd;
+	int err;
+
+	bpf_program__set_autoload(unused, false);
+	err = tlstrace_bpf__load(set->bpf);
+	if (err)
+		return err;
+	fd = (__u32)bpf_program__fd(used);
+	if (bpf_map_update_elem(bpf_map__fd(set->bpf->maps.after_return), &slot, &fd, BPF_ANY))
+		return -errno;
+	return 0;
+}
+
 int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
 		   const char **ret_step)
 {
@@ -187,15 +208,18 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
 	set->bpf->bss->shared.wake_always = options->wake_always;
 	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
-	set->bpf->rodata->have_cookie = !trial__cookie();
+	set->bpf->rodata->have_cookie = !trial__helper(BPF_FUNC_get_attach_cookie);
 	probe_set__choose_backend(set, options->backend);
 	if (set->backend == SOCKET_FEXIT)
 		set->bpf->rodata->recvmsg_arguments = recvmsg_arguments();
 	set->multi = uprobe__multi_works();
 	if (set->multi)
 		uprobe__want_multi(set->bpf->obj);
+	/* Before 6.1, maps that allocate as they go are deprecated in probes: the kernel warns. */
+	if (trial__helper(BPF_FUNC_user_ringbuf_drain))
+		bpf_map__set_map_flags(set->bpf->maps.directives, 0);
 	*ret_step = "load BPF programs";
-	err = tlstrace_bpf__load(set->bpf);
+	err = probe_set__load(set);
 	if (err)
 		goto out;
 	*ret_step = "attach to the kernel's tracepoints of processes";
@@ -308,6 +332,7 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct uprobe_list *l
 				    const struct probe_target *target, uint64_t offset,
 				    uint64_t cookie)
 {
+	bool have_cookie = set->bpf->rodata->have_cookie;
 	size_t capacity = list->capacity ? list->capacity * 2 : 4;
 	struct uprobe *probes;
 	int err;
@@ -319,8 +344,9 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct uprobe_list *l
 		list->probes = probes;
 		list->capacity = capacity;
 	}
+	/* Without cookies, programs take their place for granted, and libbpf refuses any but 0. */
 	err = uprobe__attach(program, set->multi, is_return, target->path, target->pid, offset,
-			     cookie, &list->probes[list->count]);
+			     have_cookie ? cookie : 0, &list->probes[list->count]);
 	if (!err)
 		list->count++;
 	return err;

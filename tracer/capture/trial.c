@@ -140,22 +140,11 @@ int trial__uprobe(void)
 	return type < 0 ? type : 0;
 }
 
-/* 0, or an error when uprobes' programs cannot call the helper. */
-static int helper(enum bpf_func_id id)
+int trial__helper(enum bpf_func_id id)
 {
 	int has = libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, id, NULL);
 
 	return has < 0 ? has : has ? 0 : -EOPNOTSUPP;
-}
-
-int trial__cookie(void)
-{
-	return helper(BPF_FUNC_get_attach_cookie);
-}
-
-int trial__loop(void)
-{
-	return helper(BPF_FUNC_loop);
 }
 
 int trial__uprobe_multi(void)

@@ -6,6 +6,8 @@
 #ifndef TLSTRACE_TRIAL_H
 #define TLSTRACE_TRIAL_H
 
+#include <linux/bpf.h>
+
 /* Loads a program. */
 int trial__program(void);
 
@@ -24,9 +26,10 @@ int trial__kprobe(const char *function);
 /* Whether there are uprobes; the trial is emulation__try(). */
 int trial__uprobe(void);
 
-/* bpf_get_attach_cookie in uprobes (5.15+), bpf_loop (5.17+), uprobe_multi links (6.6+). */
-int trial__cookie(void);
-int trial__loop(void);
+/* uprobe_multi links (6.6+). */
 int trial__uprobe_multi(void);
+
+/* Whether uprobes' programs can call a helper. */
+int trial__helper(enum bpf_func_id id);
 
 #endif

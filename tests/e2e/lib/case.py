@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Registers cases: functions that take a `Test` and raise `Failure` when something is wrong.
 
-A case says what it needs (names of lib.needs), how long it may take, and whether it must run
-alone because it loads the machine or measures time.
+A case says what it needs (names of lib.needs), how long it may take, whether it must run alone
+because it loads the machine or measures time, and whether it is heavy: too much for an emulated
+machine.
 """
 
 import dataclasses
+import os
 import typing
 
 DEFAULT_LIMIT_SECONDS = 45
+
+# All time limits are multiplied by it.
+SLOWNESS = float(os.environ.get("TLSTRACE_TEST_SLOWNESS", "1"))
 
 
 class Failure(AssertionError):
@@ -26,19 +31,20 @@ class Case:
     needs: tuple
     limit_seconds: float
     alone: bool
+    heavy: bool
 
 
 CASES = {}
 
 
-def case(*needs, limit=DEFAULT_LIMIT_SECONDS, alone=False):
+def case(*needs, limit=DEFAULT_LIMIT_SECONDS, alone=False, heavy=False):
     """Decorator: registers the function as a case called as it and its module are."""
 
     def register(function):
         name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         if name in CASES:
             raise ValueError(f"two cases are called {name}")
-        CASES[name] = Case(name, function, needs, limit, alone)
+        CASES[name] = Case(name, function, needs, limit * SLOWNESS, alone, heavy)
         return function
 
     return register

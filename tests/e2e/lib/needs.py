@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 
+from .case import SLOWNESS
 from .test import HERE
 
 BUILD = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1"]
@@ -18,8 +19,8 @@ def _program(path):
 
 def _bpf(program, _):
     try:
-        done = subprocess.run([program, "--check"], capture_output=True, text=True, timeout=30,
-                              check=False)
+        done = subprocess.run([program, "--check"], capture_output=True, text=True,
+                              timeout=30 * SLOWNESS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"tlstrace --check: {error}"
     if done.returncode != 3:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 
-from .case import Failure
+from .case import SLOWNESS, Failure
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -72,7 +72,7 @@ def _reap(spared):
 
 def end_descendants(spared=(), timeout=10):
     """Kills every descendant of this process except `spared` and what is below those."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * SLOWNESS
     while time.monotonic() < deadline:
         _reap(spared)
         left = _strays(spared)
@@ -134,6 +134,7 @@ class Process:
     def wait_text(self, pattern, name="stdout", timeout=15):
         """Waits until the output holds a match of `pattern` (multi-line), which is returned."""
         expression = re.compile(pattern, re.MULTILINE)
+        timeout *= SLOWNESS
         deadline = time.monotonic() + timeout
         while True:
             ended = self.poll() is not None and not any(r.is_alive() for r in self._readers)
@@ -149,13 +150,14 @@ class Process:
 
     def wait(self, timeout=30):
         """Waits for the process to end and for its output: the status, -N after signal N."""
+        timeout *= SLOWNESS
         try:
             status = self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
             raise Failure(f"{self.name} still runs after {timeout} s\n{self.output()}") from None
         for reader in self._readers:
             # A grandchild may keep the pipe open: then what there is must do.
-            reader.join(2)
+            reader.join(2 * SLOWNESS)
         return status
 
     def send_signal(self, number):

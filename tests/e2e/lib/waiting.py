@@ -4,13 +4,14 @@
 import socket
 import time
 
-from .case import Failure
+from .case import SLOWNESS, Failure
 
 PATIENCE_SECONDS = 15
 
 
 def until(condition, what, timeout=PATIENCE_SECONDS, every=0.01):
     """Calls `condition` until it returns something true, which is returned."""
+    timeout *= SLOWNESS
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
@@ -51,7 +52,7 @@ def listening(port, process=None, host="127.0.0.1"):
         if process is not None and process.poll() is not None:
             raise Failure(f"{process.name} ended before it listened:\n{process.output()}")
         try:
-            socket.create_connection((host, port), timeout=1).close()
+            socket.create_connection((host, port), timeout=SLOWNESS).close()
             return True
         except OSError:
             return False
