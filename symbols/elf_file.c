@@ -53,6 +53,7 @@ struct elf_file {
 	uint16_t type;
 	bool has_interpreter;
 	uint64_t interpreter_offset, interpreter_size;
+	struct segment unwind_table; /* .eh_frame_hdr; size 0: none */
 	size_t segment_count;
 	struct segment segments[];
 };
@@ -111,6 +112,12 @@ static int elf_file__read_segments(struct elf_file *file, size_t count)
 			file->interpreter_offset = header.p_offset;
 			file->interpreter_size = header.p_filesz;
 		}
+		if (header.p_type == PT_GNU_EH_FRAME)
+			file->unwind_table = (struct segment){
+				.address = header.p_vaddr,
+				.offset = header.p_offset,
+				.size = header.p_filesz,
+			};
 		if (header.p_type != PT_LOAD || !(header.p_flags & PF_X))
 			continue;
 		file->segments[file->segment_count++] = (struct segment){
@@ -200,6 +207,99 @@ int elf_file__offset(const struct elf_file *file, uint64_t address, uint64_t *re
 		return 0;
 	}
 	return -EBADMSG;
+}
+
+/* A row of .eh_frame_hdr's table: distances from the begin of .eh_frame_hdr. */
+struct unwind_row {
+	int32_t start;
+	int32_t description;
+};
+
+/* The last row whose code begins at or before `address`. */
+static int elf_file__unwind_row(const struct elf_file *file, uint64_t address,
+				struct unwind_row *ret_row)
+{
+	/* Version 1; a count of 4 bytes; a table of 4-byte distances from the header. */
+	enum { VERSION = 1, COUNT_ENCODING = 0x03, TABLE_ENCODING = 0x3b };
+	const struct segment *table = &file->unwind_table;
+	struct {
+		uint8_t version, frame_encoding, count_encoding, table_encoding;
+		int32_t frame;
+		uint32_t count;
+	} header;
+	uint64_t low = 0, high, middle;
+	struct unwind_row row;
+	bool found = false;
+	int err;
+
+	if (table->size < sizeof(header))
+		return -ENOENT;
+	if (table->offset > file->size || table->size > file->size - table->offset)
+		return -EBADMSG;
+	err = read_at(file->fd, &header, sizeof(header), table->offset);
+	if (err)
+		return err;
+	/* The frame's distance is not needed, but has to be as long as it is here. */
+	if (header.version != VERSION || (header.frame_encoding & 0x0f) != 0x0b ||
+	    header.count_encoding != COUNT_ENCODING || header.table_encoding != TABLE_ENCODING)
+		return -ENOENT;
+	if (header.count > (table->size - sizeof(header)) / sizeof(row))
+		return -EBADMSG;
+	high = header.count;
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		err = read_at(file->fd, &row, sizeof(row),
+			      table->offset + sizeof(header) + middle * sizeof(row));
+		if (err)
+			return err;
+		if (table->address + (uint64_t)row.start <= address) {
+			*ret_row = row;
+			found = true;
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	return found ? 0 : -ENOENT;
+}
+
+int elf_file__unwind_range(const struct elf_file *file, uint64_t address, uint64_t *ret_start,
+			   uint64_t *ret_size)
+{
+	const struct segment *table = &file->unwind_table;
+	/* As it begins where addresses are 4-byte distances from where they are. */
+	struct {
+		uint32_t length;
+		uint32_t common;
+		int32_t start;
+		uint32_t size;
+	} description;
+	struct unwind_row row;
+	uint64_t start, at;
+	int err;
+
+	err = elf_file__unwind_row(file, address, &row);
+	if (err)
+		return err;
+	start = table->address + (uint64_t)row.start;
+	/* .eh_frame is loaded with .eh_frame_hdr: from as far away in the file. */
+	at = table->offset + (uint64_t)row.description;
+	if (at > file->size)
+		return -EBADMSG;
+	err = read_at(file->fd, &description, sizeof(description), at);
+	if (err)
+		return err;
+	at = table->address + (uint64_t)row.description + offsetof(typeof(description), start);
+	/* That it is told twice also tells that the form is the one. */
+	if (description.length < sizeof(description) - sizeof(description.length) ||
+	    description.length == UINT32_MAX || description.common == 0 ||
+	    at + (uint64_t)description.start != start)
+		return -ENOENT;
+	if (address - start >= description.size)
+		return -ENOENT;
+	*ret_start = start;
+	*ret_size = description.size;
+	return 0;
 }
 
 /* The whole of a section of type `type` whose contents libelf takes for `contents`. */

@@ -6,10 +6,16 @@
  * at every instruction. Where two ways to an instruction disagree, a depth is unknown. What follows
  * then is read off that graph:
  *
+ *   A compiler may put code that seldom runs elsewhere, a cold part. A branch out of the function,
+ *   or a jump with the stack not as at the entry, has the code that it goes to decoded as well, if
+ *   code_source knows where that begins and ends: whatever it is, it runs as part of the call. It
+ *   may be code that others run too (a tail call, identical parts folded by the linker), and then
+ *   no site may be in it. It is not if it jumps back into the middle of the function.
+ *
  *   The graph must be whole for an exit to be proven: every jump goes to an instruction of the
- *   function, no byte but padding is left that nothing leads to (a jump table's cases, a landing
- *   pad of exceptions), no call goes into the function. A call is taken to return always, which
- *   only adds ways that no program takes. Two do not: the call on the failing side of the stack
+ *   function or its parts, no byte but padding is left that nothing leads to (a jump table's cases,
+ * a landing pad of exceptions), no call goes into the function. A call is taken to return always,
+ * which only adds ways that no program takes. Two do not: the call on the failing side of the stack
  *   protector's check, and one with nothing behind it.
  *
  *   Final are the instructions from which nothing that can still run writes the result register.
@@ -38,6 +44,11 @@
 /* Deeper is taken for nonsense: no thread's stack is larger by default. */
 #define DEPTH_MAX (8 << 20)
 
+#define OUTSIDE INT64_MIN
+
+/* The function and a cold part, as gcc has it, and some to spare. */
+#define PARTS_MAX 4
+
 /* More emulated instructions between the last change of the result and a return are not tried. */
 #define CANDIDATES_MAX 32
 
@@ -53,6 +64,7 @@ struct state {
 struct step {
 	struct instruction instruction;
 	struct state state;
+	int64_t away; /* where a jump to OUTSIDE goes, in bytes from the function's first one */
 	bool is_decoded;
 	bool is_queued;
 	bool is_final;
@@ -63,10 +75,20 @@ struct step {
 	uint8_t crossings;	 /* of check_exits() */
 };
 
+/* A stretch of code. Offsets in the graph, `begin` to `end`, are not distances between them. */
+struct part {
+	uint32_t begin, end;
+	int64_t at;	      /* of its first byte, relative to the function's */
+	uint64_t file_offset; /* the same */
+	bool is_own;	      /* nothing but the function runs it */
+};
+
 struct graph {
-	const uint8_t *code;
+	uint8_t *code; /* the function, then its other parts, a byte between them */
 	size_t size;
 	const struct emulated *emulated;
+	struct part parts[PARTS_MAX]; /* the first is the function by its symbol */
+	unsigned int part_count;
 	struct step *steps; /* one for each byte */
 	uint32_t *queue;    /* offsets; each at most once */
 	size_t queued;
@@ -77,6 +99,8 @@ struct graph {
 	bool leaves_unknown;	   /* not a tail call, or unseen code can be what runs next */
 	bool jumps_by_table;	   /* an indirect jump with the stack as at the entry ... */
 	bool jumps_by_table_marks; /* ... and all of those need a mark where they go */
+
+	int64_t missing; /* where a branch goes that may be to another part, OUTSIDE: none */
 
 	size_t lowest_target; /* of all jumps within the function; size when there are none */
 	uint32_t line_end;    /* the last instruction of the entry's straight line looked at */
@@ -163,23 +187,56 @@ static struct state state__after(const struct state *before, const struct instru
 	return after;
 }
 
-static bool graph__contains(const struct graph *graph, int64_t target)
+static struct part *graph__part(struct graph *graph, int64_t at)
 {
-	return target >= 0 && (uint64_t)target < graph->size;
+	unsigned int i;
+
+	for (i = 0; i < graph->part_count; i++)
+		if (at >= graph->parts[i].begin && at < graph->parts[i].end)
+			return &graph->parts[i];
+	return NULL;
+}
+
+static bool graph__contains(struct graph *graph, int64_t target)
+{
+	return graph__part(graph, target) != NULL;
+}
+
+/*
+ * Where in the graph a jump in `part` to `target` goes, counted in bytes from the function's first
+ * one; OUTSIDE when it goes nowhere there. To the first byte go calls, and jumps of the function
+ * itself; from another part it would be a tail call, by code that is not the function's.
+ */
+static int64_t graph__locate(const struct graph *graph, const struct part *part, int64_t target)
+{
+	const struct part *to;
+	unsigned int i;
+
+	if (target == 0 && part != &graph->parts[0])
+		return OUTSIDE;
+	for (i = 0; i < graph->part_count; i++) {
+		to = &graph->parts[i];
+		if (target >= to->at && target - to->at < to->end - to->begin)
+			return target - to->at + to->begin;
+	}
+	return OUTSIDE;
 }
 
 /* Decodes what begins at `at`, unless that is done. False when that makes the function odd. */
 static bool graph__decode(struct graph *graph, uint32_t at)
 {
+	const struct part *part = graph__part(graph, at);
 	struct step *step = &graph->steps[at];
 	uint32_t i;
 
 	if (step->is_decoded)
 		return true;
-	if (instruction__decode(graph->code, graph->size, at, &step->instruction)) {
+	if (instruction__decode(graph->code, part->end, at, &step->instruction)) {
 		graph->odd = "it has bytes that are no known instruction";
 		return false;
 	}
+	step->away = part->at + (step->instruction.target - part->begin);
+	step->instruction.target = graph__locate(graph, part, step->away);
 	for (i = 0; i < step->instruction.length; i++) {
 		if (step[i].covered) {
 			graph->odd = "its instructions overlap";
@@ -228,7 +285,7 @@ static struct edges graph__edges(struct graph *graph, uint32_t at)
 		break;
 	case FLOW_CALL:
 	case FLOW_CALL_UNKNOWN:
-		if ((uint64_t)behind == graph->size)
+		if (behind == graph__part(graph, at)->end)
 			edges.never_returns = true;
 		else
 			targets[count++] = behind;
@@ -309,17 +366,17 @@ static void graph__build(struct graph *graph)
 }
 
 /* Whether bytes that nothing leads to are anything but padding. */
-static bool graph__has_unseen_code(const struct graph *graph)
+static bool part__has_unseen_code(const struct graph *graph, const struct part *part)
 {
 	struct instruction instruction;
-	size_t at = 0;
+	uint32_t at = part->begin;
 
-	while (at < graph->size) {
+	while (at < part->end) {
 		if (graph->steps[at].covered) {
 			at++;
 			continue;
 		}
-		if (instruction__decode(graph->code, graph->size, at, &instruction) ||
+		if (instruction__decode(graph->code, part->end, at, &instruction) ||
 		    !instruction.is_padding)
 			return true;
 		at += instruction.length;
@@ -333,6 +390,7 @@ static void graph__note_ways_out(struct graph *graph)
 	const struct instruction *instruction;
 	const struct step *step;
 	struct edges edges;
+	unsigned int i;
 	uint32_t at;
 
 	graph->returns_at_entry_depth = true;
@@ -346,6 +404,8 @@ static void graph__note_ways_out(struct graph *graph)
 		edges = graph__edges(graph, at);
 		while (edges.count > 0) {
 			edges.count--;
+			if (edges.to[edges.count] < graph->parts[0].end)
+				graph__part(graph, at)->is_own = true;
 			if (edges.to[edges.count] != at + instruction->length &&
 			    edges.to[edges.count] < graph->lowest_target)
 				graph->lowest_target = edges.to[edges.count];
@@ -362,39 +422,103 @@ static void graph__note_ways_out(struct graph *graph)
 		    instruction->flow == FLOW_NEXT || instruction->flow == FLOW_CALL ||
 		    instruction->flow == FLOW_CALL_UNKNOWN) {
 			graph->leaves_unknown = true;
+			if (instruction->flow == FLOW_BRANCH || instruction->flow == FLOW_JUMP)
+				graph->missing = step->away;
 		} else if (instruction->flow == FLOW_JUMP_UNKNOWN) {
 			graph->jumps_by_table = true;
 			if (instruction->is_unmarked_jump)
 				graph->jumps_by_table_marks = false;
 		}
 	}
-	if (graph__has_unseen_code(graph)) {
-		graph->leaves = true;
-		graph->leaves_unknown = true;
+	for (i = 0; i < graph->part_count; i++) {
+		if (part__has_unseen_code(graph, &graph->parts[i])) {
+			graph->leaves = true;
+			graph->leaves_unknown = true;
+		}
 	}
 }
 
-static int graph__new(struct graph *graph, const uint8_t *code, size_t size,
-		      const struct emulated *emulated)
+/* Analyses what the graph has in sight, again after it got another part. */
+static int graph__analyse(struct graph *graph)
 {
-	*graph = (struct graph){
-		.code = code,
-		.size = size,
-		.emulated = emulated,
-		.lowest_target = size,
-	};
-	graph->steps = calloc(size, sizeof(*graph->steps));
-	graph->queue = calloc(size, sizeof(*graph->queue));
+	free(graph->steps);
+	free(graph->queue);
+	graph->steps = calloc(graph->size, sizeof(*graph->steps));
+	graph->queue = calloc(graph->size, sizeof(*graph->queue));
 	if (!graph->steps || !graph->queue)
 		return -ENOMEM;
+	graph->odd = NULL;
+	graph->leaves = graph->leaves_unknown = graph->jumps_by_table = false;
+	graph->missing = OUTSIDE;
+	graph->lowest_target = graph->size;
+	graph->returns = 0;
 	graph__build(graph);
 	if (!graph->odd)
 		graph__note_ways_out(graph);
 	return 0;
 }
 
+/* -ENOENT when it cannot be a part of the function, or there are too many. */
+static int graph__add(struct graph *graph, const struct code_part *code)
+{
+	const size_t begin = graph->part_count ? graph->size + 1 : 0;
+	const struct part *other;
+	unsigned int i;
+	uint8_t *grown;
+
+	if (graph->part_count == PARTS_MAX || code->size == 0 ||
+	    code->size > PLACEMENT_MAX_BYTES - graph->size)
+		return -ENOENT;
+	for (i = 0; i < graph->part_count; i++) {
+		other = &graph->parts[i];
+		if (code->at < other->at + (other->end - other->begin) &&
+		    other->at < code->at + (int64_t)code->size)
+			return -ENOENT;
+	}
+	grown = realloc(graph->code, begin + code->size);
+	if (!grown)
+		return -ENOMEM;
+	memcpy(grown + begin, code->code, code->size);
+	if (begin)
+		grown[begin - 1] = 0;
+	graph->code = grown;
+	graph->size = begin + code->size;
+	graph->parts[graph->part_count] = (struct part){
+		.begin = (uint32_t)begin,
+		.end = (uint32_t)graph->size,
+		.at = code->at,
+		.file_offset = code->file_offset,
+		.is_own = graph->part_count == 0,
+	};
+	graph->part_count++;
+	return 0;
+}
+
+static int graph__new(struct graph *graph, const struct code_part *function,
+		      const struct emulated *emulated, const struct code_source *source)
+{
+	struct code_part more;
+	int err;
+
+	*graph = (struct graph){.emulated = emulated};
+	err = graph__add(graph, function);
+	if (!err)
+		err = graph__analyse(graph);
+	while (!err && source && graph->missing != OUTSIDE) {
+		err = source->part(source->context, graph->missing, &more);
+		if (err)
+			break;
+		err = graph__add(graph, &more);
+		free(more.code);
+		if (!err)
+			err = graph__analyse(graph);
+	}
+	return err == -ENOMEM ? err : 0;
+}
+
 static void graph__free(struct graph *graph)
 {
+	free(graph->code);
 	free(graph->steps);
 	free(graph->queue);
 }
@@ -433,13 +557,13 @@ static bool graph__may_come_back(const struct graph *graph, uint32_t at)
 	       step->instruction.is_landing;
 }
 
-static struct placement_site graph__site(const struct graph *graph, uint32_t at,
-					 uint64_t file_offset)
+static struct placement_site graph__site(struct graph *graph, uint32_t at)
 {
+	const struct part *part = graph__part(graph, at);
 	const struct step *step = &graph->steps[at];
 
 	return (struct placement_site){
-		.offset = file_offset + at,
+		.offset = part->file_offset + (at - part->begin),
 		.stack_bytes = (uint32_t)step->state.depth,
 		.class = is_emulated(graph->emulated, &step->instruction) ? SITE_EMULATED
 									  : SITE_STEPPED,
@@ -447,9 +571,9 @@ static struct placement_site graph__site(const struct graph *graph, uint32_t at,
 }
 
 /* Where the stack is as the caller left it, whatever jumps back there. */
-static struct placement_site graph__first_byte(const struct graph *graph, uint64_t file_offset)
+static struct placement_site graph__first_byte(struct graph *graph)
 {
-	struct placement_site site = graph__site(graph, 0, file_offset);
+	struct placement_site site = graph__site(graph, 0);
 
 	site.stack_bytes = 0;
 	return site;
@@ -477,7 +601,7 @@ static bool graph__suits_entry(const struct graph *graph, uint32_t at)
  * line_end to it. Of an odd function, what was decoded before that was found out is in steps.
  */
 static struct placement_site graph__entry(struct graph *graph, unsigned int argument_count,
-					  uint64_t file_offset, const char **ret_reason)
+					  const char **ret_reason)
 {
 	const uint8_t arguments = (uint8_t)((1U << argument_count) - 1);
 	const struct instruction *instruction;
@@ -496,7 +620,7 @@ static struct placement_site graph__entry(struct graph *graph, unsigned int argu
 			graph->line_end = at;
 			*ret_reason = at == 0 ? "its first instruction is emulated"
 					      : "the first emulated instruction, arguments intact";
-			return graph__site(graph, at, file_offset);
+			return graph__site(graph, at);
 		} else if (instruction->flow != FLOW_NEXT) {
 			reason = "no instruction is emulated before its first jump";
 		} else if (instruction->arguments_written & arguments) {
@@ -508,7 +632,7 @@ static struct placement_site graph__entry(struct graph *graph, unsigned int argu
 		}
 	}
 	*ret_reason = reason;
-	return graph__first_byte(graph, file_offset);
+	return graph__first_byte(graph);
 }
 
 /* ---- exits ---- */
@@ -615,7 +739,8 @@ static bool graph__check_exits(struct graph *graph, const uint32_t *sites, unsig
 		graph->steps[at].crossings = UNSET;
 	for (i = 0; i < count; i++) {
 		step = &graph->steps[sites[i]];
-		if (!step->is_final || step->state.depth < 0 || sites[i] <= graph->line_end)
+		if (!step->is_final || step->state.depth < 0 || sites[i] <= graph->line_end ||
+		    !graph__part(graph, sites[i])->is_own)
 			return false;
 	}
 	graph__clear_visited(graph);
@@ -726,6 +851,21 @@ static bool graph__find_returns(struct graph *graph, struct exits *ret_exits)
 	return graph__check_exits(graph, ret_exits->at, ret_exits->count);
 }
 
+/* Whether it can return in code that may not be its own, where there are no sites. */
+static bool graph__returns_elsewhere(struct graph *graph)
+{
+	const struct step *step;
+	uint32_t at;
+
+	for (at = graph->parts[0].end; at < graph->size; at++) {
+		step = &graph->steps[at];
+		if (step->is_visited && step->instruction.flow == FLOW_RETURN &&
+		    !graph__part(graph, at)->is_own)
+			return true;
+	}
+	return false;
+}
+
 /* Chooses exit sites. False, with the reason why not, when there are none. */
 static bool graph__exits(struct graph *graph, struct exits *ret_exits, const char **ret_reason)
 {
@@ -744,6 +884,8 @@ static bool graph__exits(struct graph *graph, struct exits *ret_exits, const cha
 		*ret_reason = "it never returns";
 	else if (!graph->returns_at_entry_depth)
 		*ret_reason = "its stack is not understood";
+	else if (graph__returns_elsewhere(graph))
+		*ret_reason = "it may return in code that is not its own";
 	else
 		*ret_reason = NULL;
 	if (*ret_reason)
@@ -752,7 +894,8 @@ static bool graph__exits(struct graph *graph, struct exits *ret_exits, const cha
 	graph__find_final(graph);
 	for (at = graph->line_end + 1; at < graph->size; at++) {
 		step = &graph->steps[at];
-		if (!step->is_final || !is_emulated(graph->emulated, &step->instruction) ||
+		if (!step->is_final || !graph__part(graph, at)->is_own ||
+		    !is_emulated(graph->emulated, &step->instruction) ||
 		    step->instruction.class == CLASS_NOP5 || step->state.depth < 0)
 			continue;
 		if (count == CANDIDATES_MAX) {
@@ -777,14 +920,18 @@ static bool graph__exits(struct graph *graph, struct exits *ret_exits, const cha
 	return false;
 }
 
-int placement__find(const uint8_t *code, size_t size, uint64_t file_offset,
+int placement__find(const struct code_part *code, const struct code_source *source,
 		    unsigned int argument_count, bool has_exit, const struct emulated *emulated,
 		    struct placement *ret_placement)
 {
+	const struct placement_site first_byte = {
+		.offset = code->file_offset,
+		.class = SITE_STEPPED,
+	};
 	struct placement placement = {
-		.entry = {.offset = file_offset, .class = SITE_STEPPED},
+		.entry = first_byte,
 		.exit_kind = has_exit ? EXIT_URETPROBE : EXIT_NONE,
-		.uretprobe = {.offset = file_offset, .class = SITE_STEPPED},
+		.uretprobe = first_byte,
 		.entry_reason = "its size is not known, or too large",
 		.exit_reason = "its size is not known, or too large",
 	};
@@ -793,23 +940,21 @@ int placement__find(const uint8_t *code, size_t size, uint64_t file_offset,
 	unsigned int i;
 	int err = 0;
 
-	if (size == 0 || size > PLACEMENT_MAX_BYTES)
+	if (code->size == 0 || code->size > PLACEMENT_MAX_BYTES)
 		goto out;
-	err = graph__new(&graph, code, size, emulated);
+	err = graph__new(&graph, code, emulated, source);
 	if (err)
 		goto out;
-	placement.entry =
-		graph__entry(&graph, argument_count, file_offset, &placement.entry_reason);
-	placement.uretprobe = placement.entry.stack_bytes == 0
-				      ? placement.entry
-				      : graph__first_byte(&graph, file_offset);
+	placement.entry = graph__entry(&graph, argument_count, &placement.entry_reason);
+	placement.uretprobe =
+		placement.entry.stack_bytes == 0 ? placement.entry : graph__first_byte(&graph);
 	if (!has_exit) {
 		placement.exit_reason = "none is needed";
 	} else if (graph__exits(&graph, &exits, &placement.exit_reason)) {
 		placement.exit_kind = EXIT_SITES;
 		placement.exit_count = exits.count;
 		for (i = 0; i < exits.count; i++)
-			placement.exits[i] = graph__site(&graph, exits.at[i], file_offset);
+			placement.exits[i] = graph__site(&graph, exits.at[i]);
 	} else {
 		/* One breakpoint for both. */
 		if (placement.entry.offset != placement.uretprobe.offset)
@@ -824,7 +969,7 @@ out:
 }
 
 int function_code__read(const struct elf_file *file, int fd, const struct elf_function *function,
-			uint8_t **ret_code, uint64_t *ret_offset)
+			struct code_part *ret_code)
 {
 	uint64_t first, last;
 	uint8_t *code;
@@ -857,7 +1002,25 @@ int function_code__read(const struct elf_file *file, int fd, const struct elf_fu
 		}
 		done += (size_t)n;
 	}
-	*ret_code = code;
-	*ret_offset = first;
+	*ret_code = (struct code_part){
+		.code = code,
+		.size = function->size,
+		.file_offset = first,
+	};
 	return 0;
+}
+
+int function_parts__read(void *context, int64_t target, struct code_part *ret_part)
+{
+	const struct function_parts *parts = context;
+	struct elf_function part = {0};
+	int err;
+
+	err = elf_file__unwind_range(parts->file, parts->address + (uint64_t)target, &part.address,
+				     &part.size);
+	if (!err)
+		err = function_code__read(parts->file, parts->fd, &part, ret_part);
+	if (!err)
+		ret_part->at = (int64_t)(part.address - parts->address);
+	return err;
 }

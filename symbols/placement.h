@@ -14,8 +14,8 @@
  *   exit   emulated instructions of which every call that returns runs exactly one, after the
  *	    last change of the result register; typically the jump of the stack protector's check.
  *	    Where there is none on the way to a return instruction, that instruction itself.
- *	    Where the function can be left in another way (a tail call, a jump table, a part of it
- *	    elsewhere), a uretprobe.
+ *	    Where the function can be left in another way (a tail call, a jump table, a cold part
+ *	    that returns and never jumps back), a uretprobe.
  *
  * What is not proven is not used: the first byte and a uretprobe are where every other tracer
  * puts its probes, dearer but never wrong. Assumed is what compilers guarantee: calls come to the
@@ -108,21 +108,50 @@ struct placement {
 	const char *exit_reason;
 };
 
+/* A stretch of machine code. */
+struct code_part {
+	uint8_t *code;
+	size_t size;
+	int64_t at; /* its first byte's distance from the function's: 0 for the function itself */
+	uint64_t file_offset;
+};
+
+/* Where code is to be had that a function's symbol does not span: its cold part. */
+struct code_source {
+	/*
+	 * The stretch that holds the byte `target` from the function's first one, from its begin
+	 * to its end, its code to be given to free(). 0, or -errno when it cannot be told.
+	 */
+	int (*part)(void *context, int64_t target, struct code_part *ret_part);
+	void *context;
+};
+
 /*
- * Places the probes of a function whose code is `code`, all of it, which is at `file_offset`. Of
+ * Places the probes of a function whose code, by its symbol, is `code`; `source` may be NULL. Of
  * its arguments, the first `argument_count` integer ones (at most 6) must be in their registers at
- * the entry site. Damaged or hostile code gives a dear placement, within the code. 0 or -ENOMEM.
+ * the entry site. Damaged or hostile code gives a dear placement, within the code; an exit site may
+ * be in a part from `source`. 0 or -ENOMEM.
  */
-int placement__find(const uint8_t *code, size_t size, uint64_t file_offset,
+int placement__find(const struct code_part *code, const struct code_source *source,
 		    unsigned int argument_count, bool has_exit, const struct emulated *emulated,
 		    struct placement *ret_placement);
 
 /*
- * The code of a function of the file, and its offset; to be given to free(). `fd` is the one that
- * the file was opened with. 0; -EFBIG when it has no size or too large a one to be analysed;
- * -EBADMSG when it is not in one executable segment; -ENOMEM; another -errno from reading.
+ * The code of a function of the file; its .code to be given to free(). `fd` is the one that the
+ * file was opened with. 0; -EFBIG when it has no size or too large a one to be analysed; -EBADMSG
+ * when it is not in one executable segment; -ENOMEM; another -errno from reading.
  */
 int function_code__read(const struct elf_file *file, int fd, const struct elf_function *function,
-			uint8_t **ret_code, uint64_t *ret_offset);
+			struct code_part *ret_code);
+
+/* The other parts of a file's function, as its unwind table has them: which stripped files keep. */
+struct function_parts {
+	const struct elf_file *file;
+	int fd;
+	uint64_t address; /* of the function, as linked */
+};
+
+/* The `part` of a code_source whose context is a struct function_parts. */
+int function_parts__read(void *context, int64_t target, struct code_part *ret_part);
 
 #endif

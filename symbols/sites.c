@@ -60,15 +60,15 @@ static int place(const struct elf_file *file, int fd, const struct elf_function 
 		 const struct need *need, const struct emulated *emulated,
 		 struct placement *ret_placement)
 {
-	uint8_t *code;
-	uint64_t offset;
-	int err = function_code__read(file, fd, function, &code, &offset);
+	struct function_parts parts = {file, fd, function->address};
+	const struct code_source source = {function_parts__read, &parts};
+	struct code_part code;
+	int err = function_code__read(file, fd, function, &code);
 
 	if (err)
 		return err;
-	err = placement__find(code, function->size, offset, need->arguments, need->exit, emulated,
-			      ret_placement);
-	free(code);
+	err = placement__find(&code, &source, need->arguments, need->exit, emulated, ret_placement);
+	free(code.code);
 	return err;
 }
 

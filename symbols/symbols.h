@@ -117,6 +117,15 @@ int elf_file__each_function(struct elf_file *file, elf_function_fn *fn, void *co
 int elf_file__offset(const struct elf_file *file, uint64_t address, uint64_t *ret_offset);
 
 /*
+ * The range of code that holds `address`, of those that the unwind table (.eh_frame_hdr) has: a
+ * function, or one of the parts that its compiler made of it. 0; -ENOENT when none is told, or in
+ * a form that linkers for this machine do not use; -EBADMSG when the table contradicts itself or
+ * the file; another -errno from reading.
+ */
+int elf_file__unwind_range(const struct elf_file *file, uint64_t address, uint64_t *ret_start,
+			   uint64_t *ret_size);
+
+/*
  * The dynamic linker that the file asks for (PT_INTERP), a path in the namespace of whoever runs
  * it. 0; -ENOENT when it has none (static); -EBADMSG; -ENAMETOOLONG; another -errno from reading.
  */

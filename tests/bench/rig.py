@@ -128,5 +128,7 @@ def wrk(test, server, url, seconds, connections, *arguments):
     errors = re.search(r"Socket errors: .*", text)
     if errors:
         say(f"wrk: {errors[0]}")
-    return (int(re.search(r"(\d+) requests in", text)[1]),
-            float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]))
+    requests = int(re.search(r"(\d+) requests in", text)[1])
+    if not requests:
+        raise Failure(f"wrk had no answer in {seconds} s; a longer --seconds may help")
+    return (requests, float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]))

@@ -5,10 +5,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 
-from lib.case import Failure
-from lib.waiting import free_port, listening
+from lib.case import Failure, Skip
+from lib.waiting import free_port, listening, until
 
 from rig import cpu_seconds, memory_mb
 
@@ -92,14 +91,23 @@ class Neighbour(Traced):
 
 
 class Beside(Untraced):
-    """Another tool's process."""
+    """Another tool's process. Skip when it is installed, but does not work here."""
 
     def __init__(self, test, server):
         super().__init__(test, server)
         self.process = self.start(test, server)
         self._cpu_at_begin = 0
+        try:
+            self.wait_ready()
+        except Failure as failure:
+            self.process.stop(signal.SIGKILL)
+            raise Skip(failure) from failure
 
     def start(self, test, server):
+        raise NotImplementedError
+
+    def wait_ready(self):
+        """Failure when it does not come to work."""
         raise NotImplementedError
 
     def begin(self):
@@ -108,12 +116,13 @@ class Beside(Untraced):
     def end(self):
         figures = {"tracer_cpu": cpu_seconds(self.process.pid) - self._cpu_at_begin,
                    "memory_mb": memory_mb(self.process.pid)}
-        self.process.stop(signal.SIGINT)
+        # Not SIGINT: Python drops it in a callback of bcc's.
+        self.process.stop()
         return figures
 
 
 class Sslsniff(Beside):
-    """bcc's; it also puts probes in the host's libssl, which is wrk's."""
+    """bcc's; it needs kernel headers, and compiles its programs for some seconds."""
 
     name = "sslsniff"
     program = "/usr/sbin/sslsniff-bpfcc"
@@ -123,16 +132,26 @@ class Sslsniff(Beside):
         return os.path.exists(cls.program)
 
     def start(self, test, server):
-        with open(os.path.join(test.dir, "sslsniff.out"), "wb") as out:
-            process = test.start([self.program, "-p", server.worker, "--extra-lib",
-                                  f"openssl:{server.libssl}"],
-                                 stdout=out, stderr=subprocess.DEVNULL,
-                                 env=dict(os.environ, PYTHONUNBUFFERED="1"))
-        while process.poll() is None:
-            with open(out.name, "rb") as file:
-                if re.search(rb"FUNC", file.read()):
-                    return process
-        raise Failure(f"sslsniff ended with {process.poll()}")
+        self.path = test.path("sslsniff.out")
+        with open(self.path, "wb") as out:
+            return test.start([self.program, "-p", server.worker, "--extra-lib",
+                               f"openssl:{server.libssl}"],
+                              stdout=out, env=dict(os.environ, PYTHONUNBUFFERED="1"))
+
+    def wait_ready(self):
+        until(self._has_heading, "sslsniff's heading", timeout=60)
+
+    def _has_heading(self):
+        if self.process.poll() is not None:
+            raise Failure(f"sslsniff ended:\n{self.process.text('stderr')}")
+        with open(self.path, "rb") as file:
+            return file.read(4) == b"FUNC"
+
+    def end(self):
+        figures = super().end()
+        os.unlink(self.path)
+        lost = re.findall(r"Possibly lost (\d+) samples", self.process.text("stderr"))
+        return {**figures, "lost": sum(map(int, lost))}
 
 
 class Mitmproxy(Beside):
@@ -145,13 +164,14 @@ class Mitmproxy(Beside):
         return shutil.which("mitmdump") is not None
 
     def start(self, test, server):
-        port = free_port()
-        process = test.start(["mitmdump", "-q", "--mode", f"reverse:{server.url('/')}",
-                              "--listen-host", "127.0.0.1", "-p", port, "--ssl-insecure",
-                              "--set", f"confdir={test.path('mitmproxy')}"])
-        listening(port, process)
+        port = self.port = free_port()
         self.url = lambda target: f"https://127.0.0.1:{port}{target}"
-        return process
+        return test.start(["mitmdump", "-q", "--mode", f"reverse:{server.url('/')}",
+                           "--listen-host", "127.0.0.1", "-p", port, "--ssl-insecure",
+                           "--set", f"confdir={test.path('mitmproxy')}"])
+
+    def wait_ready(self):
+        listening(self.port, self.process)
 
 
 VARIANTS = (Untraced, Neighbour, Classic, Traced, Sslsniff, Mitmproxy)

@@ -142,6 +142,11 @@ static void call_subjects(const struct library *library)
 			CALL(object_ints_fn *, subject_switch, &object, a, 5);
 		for (int a = 2; a < 6; a++)
 			CALL(object_ints_fn *, subject_abort, &object, a, 0);
+		for (int a = -2; a < 3; a++) {
+			CALL(object_ints_fn *, subject_cold_return, &object, a, 0);
+			CALL(object_ints_fn *, subject_cold_both, &object, a, a + 3);
+			CALL(object_ints_fn *, subject_cold_end, &object, a, 0);
+		}
 		for (object.state = 0; object.state < 3 && methods[m]; object.state++)
 			CALL(io_fn *, subject_handshake, &object, NULL, 0, NULL);
 	}
@@ -172,6 +177,7 @@ static void *prepare(const struct library *library)
 
 static void call_libssl(const struct library *library, void *context)
 {
+	const bool is_boringssl = !find(library, "SSL_read_ex");
 	char buffer[32];
 	size_t moved;
 	void *ssl;
@@ -183,11 +189,13 @@ static void call_libssl(const struct library *library, void *context)
 			CALL(io_fn *, SSL_peek, ssl, buffer, size, NULL);
 			CALL(io_fn *, SSL_write, ssl, buffer, size, NULL);
 		}
-		CALL(io_fn *, SSL_read_ex, ssl, buffer, 9, &moved);
-		CALL(io_fn *, SSL_peek_ex, ssl, buffer, 9, &moved);
-		CALL(io_fn *, SSL_write_ex, ssl, buffer, 9, &moved);
-		CALL(io_fn *, SSL_read_early_data, ssl, buffer, 9, &moved);
-		CALL(io_fn *, SSL_write_early_data, ssl, buffer, 9, &moved);
+		if (!is_boringssl) {
+			CALL(io_fn *, SSL_read_ex, ssl, buffer, 9, &moved);
+			CALL(io_fn *, SSL_peek_ex, ssl, buffer, 9, &moved);
+			CALL(io_fn *, SSL_write_ex, ssl, buffer, 9, &moved);
+			CALL(io_fn *, SSL_read_early_data, ssl, buffer, 9, &moved);
+			CALL(io_fn *, SSL_write_early_data, ssl, buffer, 9, &moved);
+		}
 		CALL(int (*)(void *), SSL_shutdown, ssl);
 		/* The second round has a method, and fails for want of a BIO. */
 		if (i == 0)
@@ -197,8 +205,10 @@ static void call_libssl(const struct library *library, void *context)
 		CALL(int (*)(void *), SSL_do_handshake, ssl);
 	}
 	CALL(int (*)(void *), SSL_clear, ssl);
-	CALL(int (*)(void *), SSL_up_ref, ssl);
-	CALL(void (*)(void *), SSL_free, ssl);
+	if (!is_boringssl) {
+		CALL(int (*)(void *), SSL_up_ref, ssl);
+		CALL(void (*)(void *), SSL_free, ssl);
+	}
 	CALL(void (*)(void *), SSL_free, ssl);
 	CALL(void (*)(void *), SSL_free, NULL);
 }
@@ -229,6 +239,9 @@ static const struct {
 	{"subject_alloca", 2, false},
 	{"subject_array", 2, false},
 	{"subject_abort", 2, false},
+	{"subject_cold_return", 2, false},
+	{"subject_cold_both", 3, false},
+	{"subject_cold_end", 2, false},
 	{"subject_recursive", 1, false},
 	{"subject_wide", 6, false},
 	{"subject_new", 1, false},
@@ -257,8 +270,10 @@ static int note_function(void *context, const struct elf_function *found)
 	struct library *library = context;
 	struct function *function;
 	bool everything = getenv("PLACEMENT_ALL") != NULL;
+	struct function_parts parts = {library->file, library->fd, found->address};
+	const struct code_source source = {function_parts__read, &parts};
+	struct code_part code;
 	unsigned int k, i;
-	uint8_t *code;
 
 	for (k = 0; k < sizeof(known) / sizeof(known[0]); k++)
 		if (strcmp(known[k].name, found->name) == 0)
@@ -270,8 +285,9 @@ static int note_function(void *context, const struct elf_function *found)
 		if (library->functions[i].address == library->base + found->address)
 			return 0;
 	function = &library->functions[library->count];
-	if (function_code__read(library->file, library->fd, found, &code, &function->offset))
+	if (function_code__read(library->file, library->fd, found, &code))
 		return 0;
+	function->offset = code.file_offset;
 	snprintf(function->name, sizeof(function->name), "%s", found->name);
 	function->address = library->base + found->address;
 	/* Of a function that is not known: a result, and few arguments, so that it is placed. */
@@ -281,12 +297,12 @@ static int note_function(void *context, const struct elf_function *found)
 		function->arguments = known[k].arguments;
 		function->returns = !known[k].is_void;
 	}
-	if (placement__find(code, found->size, function->offset, function->arguments,
-			    function->returns, &library->emulated, &function->placement)) {
+	if (placement__find(&code, &source, function->arguments, function->returns,
+			    &library->emulated, &function->placement)) {
 		fprintf(stderr, "out of memory\n");
 		exit(1);
 	}
-	free(code);
+	free(code.code);
 	library->count++;
 	return 0;
 }
@@ -636,7 +652,8 @@ static void library__print(const struct library *library)
 		printf("  %-22s %4lu calls  entry +%lu %s", function->name, function->entries,
 		       placement->entry.offset - function->offset, classes[placement->entry.class]);
 		for (unsigned int k = 0; k < placement->exit_count; k++)
-			printf(", exit +%lu %s", placement->exits[k].offset - function->offset,
+			printf(", exit %+ld %s",
+			       (long)(placement->exits[k].offset - function->offset),
 			       classes[placement->exits[k].class]);
 		if (placement->exit_kind == EXIT_URETPROBE)
 			printf(", uretprobe (%s)", placement->exit_reason);

@@ -25,6 +25,9 @@ int subject_loop(const char *bytes, int size, int step);
 int subject_alloca(const char *bytes, int size);
 int subject_array(const char *bytes, int size);
 int subject_abort(struct object *object, int a);
+int subject_cold_return(struct object *object, int a);
+int subject_cold_both(struct object *object, int a, int b);
+int subject_cold_end(struct object *object, int a);
 long subject_recursive(long n);
 long subject_wide(long a, long b, long c, long d, long e, long f);
 void *subject_new(size_t size);
@@ -195,6 +198,46 @@ int subject_abort(struct object *object, int a)
 		return object->state;
 	raise_error(object, a);
 	return a;
+}
+
+/* What calls a cold function is put elsewhere by gcc; with no stack to put back, it returns there.
+ */
+int subject_cold_return(struct object *object, int a)
+{
+	if (__builtin_expect(a < 0, 0)) {
+		raise_error(object, a);
+		return -1;
+	}
+	return object->state + a;
+}
+
+/* One seldom block returns, the other goes on in the usual code. */
+int subject_cold_both(struct object *object, int a, int b)
+{
+	if (a < 0) {
+		raise_error(object, a);
+		return -1;
+	}
+	if (b > 3) {
+		raise_error(object, b);
+		b -= 3;
+	}
+	return object->state + b;
+}
+
+/* One seldom block ends the program, the other goes on. */
+int subject_cold_end(struct object *object, int a)
+{
+	char text[8];
+	size_t moved;
+
+	if (!object)
+		abort();
+	if (a < 0) {
+		raise_error(object, a);
+		a = -a;
+	}
+	return worker(object, text, (size_t)a & 7, &moved) + a;
 }
 
 long subject_recursive(long n)

@@ -180,6 +180,43 @@ Test(symbols, a_program_without_tls_has_none)
 	close(fd);
 }
 
+Test(symbols, unwind_ranges_are_those_of_readelf)
+{
+	char command[PATH_MAX + 64], line[512];
+	struct library library = {0};
+	uint64_t start, size;
+	unsigned long from, to;
+	unsigned int count = 0;
+	struct elf_file *file;
+	FILE *pipe;
+	int fd;
+
+	library__load(&library);
+	fd = open(library.path, O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(elf_file__open(fd, &file), 0);
+	snprintf(command, sizeof(command), "readelf --debug-dump=frames '%s'", library.path);
+	pipe = popen(command, "r");
+	cr_assert(pipe);
+	while (fgets(line, sizeof(line), pipe)) {
+		if (sscanf(line, "%*x %*x %*x FDE cie=%*x pc=%lx..%lx", &from, &to) != 2)
+			continue;
+		count++;
+		cr_assert_eq(elf_file__unwind_range(file, from, &start, &size), 0, "%lx", from);
+		cr_assert(start == from && size == to - from, "%lx", from);
+		cr_assert_eq(elf_file__unwind_range(file, to - 1, &start, &size), 0, "%lx", to);
+		cr_assert(start == from && size == to - from, "%lx", to);
+		if (!elf_file__unwind_range(file, to, &start, &size))
+			cr_assert_eq(start, to);
+	}
+	cr_assert_eq(pclose(pipe), 0);
+	cr_expect_gt(count, 500);
+	cr_expect_eq(elf_file__unwind_range(file, 0, &start, &size), -ENOENT);
+	cr_expect_eq(elf_file__unwind_range(file, UINT64_MAX, &start, &size), -ENOENT);
+	elf_file__close(file);
+	close(fd);
+	free(library.bytes);
+}
+
 Test(symbols, the_interpreter_is_that_of_readelf)
 {
 	char path[PATH_MAX] = "", line[512], expected[256] = "";
@@ -679,8 +716,8 @@ static int exercise(int fd, const uint8_t *bytes, size_t size)
 	struct elf_file *file;
 	struct tls_code code;
 	char path[PATH_MAX];
-	uint64_t offset;
-	int err, i;
+	uint64_t offset, start, size_by_table;
+	int err, unwind, i;
 
 	err = elf_file__open(fd, &file);
 	if (err) {
@@ -698,6 +735,12 @@ static int exercise(int fd, const uint8_t *bytes, size_t size)
 	for (i = 0; !err && i < TLS_FUNCTION_COUNT; i++)
 		if (code.offset[i])
 			cr_assert(in_executable_segment(bytes, size, code.offset[i]));
+	for (i = 0; !err && i < TLS_FUNCTION_COUNT; i++) {
+		unwind = elf_file__unwind_range(file, code.address[i], &start, &size_by_table);
+		cr_assert(unwind == 0 || unwind == -ENOENT || unwind == -EBADMSG, "%d", unwind);
+		if (!unwind)
+			cr_assert_lt(code.address[i] - start, size_by_table);
+	}
 	elf_file__close(file);
 	return err;
 }
@@ -738,7 +781,8 @@ Test(symbols, a_damaged_library_gives_errors_or_right_offsets)
 	struct library library = {0};
 	struct {
 		uint64_t offset, size;
-	} regions[4] = {0};
+	} regions[5] = {0};
+	Elf64_Phdr *segments;
 	size_t at[CHANGES_MAX];
 	uint8_t before[CHANGES_MAX];
 	Elf64_Shdr *sections;
@@ -760,6 +804,14 @@ Test(symbols, a_damaged_library_gives_errors_or_right_offsets)
 		}
 	}
 	cr_assert_neq(regions[3].size, 0);
+	segments = (Elf64_Phdr *)(library.bytes + header->e_phoff);
+	for (i = 0; i < header->e_phnum; i++) {
+		if (segments[i].p_type == PT_GNU_EH_FRAME) {
+			regions[4].offset = segments[i].p_offset;
+			regions[4].size = segments[i].p_filesz;
+		}
+	}
+	cr_assert_neq(regions[4].size, 0);
 	/* in_executable_segment() reads the segments where a damaged header says they are. */
 	library.bytes = realloc(library.bytes, library.size + 65536 * sizeof(Elf64_Phdr));
 	cr_assert(library.bytes);
@@ -768,7 +820,7 @@ Test(symbols, a_damaged_library_gives_errors_or_right_offsets)
 	for (n = 0; n < VARIANTS; n++) {
 		count = 1 + (int)(next_random(&state) % CHANGES_MAX);
 		for (i = 0; i < count; i++) {
-			int region = (int)(next_random(&state) % 4);
+			int region = (int)(next_random(&state) % 5);
 
 			at[i] = regions[region].offset + next_random(&state) % regions[region].size;
 			before[i] = library.bytes[at[i]];
