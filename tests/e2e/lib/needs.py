@@ -86,5 +86,7 @@ FINDERS = {
 
 @functools.lru_cache(maxsize=None)
 def missing(name, program, shared):
-    """Why this host has no `name`, or None where it has."""
+    """Why this host has no `name`, or None where it has. An absolute path is a file's."""
+    if name.startswith("/"):
+        return None if os.path.exists(name) else f"no {name}"
     return FINDERS[name](program, shared)
