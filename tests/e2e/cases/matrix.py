@@ -57,6 +57,7 @@ def _without_joined_late(entries, under_way):
         if entry.target() is None:
             equal("capture.reason without a request", entry.at("capture.reason"), "joined_late")
             end = (entry.local(), entry.peer())
+            check(entry.at("capture.tuple") != "none", f"joined late, capture.tuple: none: {entry}")
             check(end in ends, f"joined late on {end}, where nothing was under way")
             ends.remove(end)
         elif entry.target() in targets:
@@ -274,7 +275,7 @@ def server_h2o(test):
     """YAML is a superset of JSON."""
     port = free_port()
     path = test.write("h2o.conf", json.dumps({
-        "num-threads": 2, "pid-file": test.path("h2o.pid"), "error-log": test.path("error.log"),
+        "num-threads": 2, "error-log": test.path("error.log"),
         "hosts": {"default": {
             "listen": {"host": "127.0.0.1", "port": port, "ssl": {
                 "certificate-file": test.pki.certificate, "key-file": test.pki.key}},

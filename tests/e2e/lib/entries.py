@@ -28,6 +28,8 @@ FIELDS = {
     "network.transport": str, "network.protocol.name": str, "network.protocol.version": str,
     "network.local.address": str, "network.local.port": int,
     "network.peer.address": str, "network.peer.port": int,
+    "network.tcp.seq": int, "network.tcp.ack": int, "network.tcp.rtt_us": int,
+    "network.tcp.retransmits": int,
     "tls.library": str, "process.pid": int,
     "process.executable.name": str, "process.executable.path": str,
     "capture.tuple": str, "capture.complete": bool, "capture.lost_bytes": int,
@@ -113,8 +115,8 @@ def _validate_capture(entry):
     found = entry.at("capture.tuple")
     check(found in TUPLES, f"capture.tuple {found}")
     for end in (entry.local(), entry.peer()):
-        if found == "none":
-            equal("an address without a connection", end, [None, None])
+        if found == "none" or entry.at("network.transport") == "unix":
+            equal("an address without a connection, or of a Unix socket", end, [None, None])
         else:
             check(end[1], f"port {end[1]}")
             check(end[0] not in ("0.0.0.0", "::", None), f"a made-up address {end}")
