@@ -78,13 +78,13 @@ class Traffic:
 
 def _traffic(test, process, port, blocked=False, per_request=1):
     """Old and new connections to a server whose process is traced with its children."""
-    old = [Line(port, f"old{number}") for number in range(CROWD)]
+    old = [Line(port, "old", number) for number in range(CROWD)]
     exchange(old, SMALL)
     pids = _family(process.pid)
     trace = test.trace("-p", ",".join(map(str, pids)))
     # Threads that wait inside SSL_read return from it by this.
     woken = exchange(old, SMALL) if blocked else []
-    new = [Line(port, f"new{number}") for number in range(CROWD)]
+    new = [Line(port, "new", number) for number in range(CROWD)]
     lines = [line for pair in zip(old, new) for line in pair]
     reports = [report for size in ROUNDS for report in exchange(lines, size)]
     equal("statuses", {report.status for report in reports}, {200})
@@ -275,7 +275,7 @@ def server_h2o(test):
     """YAML is a superset of JSON."""
     port = free_port()
     path = test.write("h2o.conf", json.dumps({
-        "num-threads": 2, "error-log": test.path("error.log"),
+        "num-threads": 2, "error-log": test.path("error.log"), "http1-request-timeout": 60,
         "hosts": {"default": {
             "listen": {"host": "127.0.0.1", "port": port, "ssl": {
                 "certificate-file": test.pki.certificate, "key-file": test.pki.key}},

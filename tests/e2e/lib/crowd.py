@@ -2,20 +2,30 @@
 """Many TLS connections of one traced program at a time, whose other end is this process: its own
 sockets tell the addresses that the entries must have.
 
-Targets are /size/N?QUERY, which is answered with N bytes; the query makes each one unique.
+Targets are /size/N?QUERY, which is answered with N bytes; the query makes each one unique. Every
+other connection is TLS 1.2, the rest TLS 1.3.
 """
 
 import http.client
+import itertools
 import socket
 import ssl
 import threading
 
 from .case import Failure, check
 from .entries import Report
+from .waiting import until
 
 CROWD = 8  # connections of a generation
 SMALL, LARGE = 300, 60000
 PATIENCE_SECONDS = 20
+
+
+def _configure(context, number):
+    context.set_alpn_protocols(["http/1.1"])
+    if number % 2:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def target(size, name, number):
@@ -25,11 +35,10 @@ def target(size, name, number):
 class Line:
     """A connection to a server; a request and its response are separate steps."""
 
-    def __init__(self, port, name):
-        context = ssl.create_default_context()
+    def __init__(self, port, generation, number):
+        context = _configure(ssl.create_default_context(), number)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["http/1.1"])
-        self.name = name
+        self.name = f"{generation}{number}"
         self._sent = 0
         self._socket = context.wrap_socket(
             socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS),
@@ -69,40 +78,50 @@ def exchange(lines, size):
 class HoldingServer:
     """A server whose responses wait until release(), so that its clients' connections stay open.
 
-    A connection that was held is closed by its third response: clients open new ones then.
+    A connection that was held is closed by its third response: clients open new ones then, whose
+    first responses wait until there are CROWD of them.
     """
 
     REQUESTS_OF_HELD = 3
 
     def __init__(self, pki):
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(pki.certificate, pki.key)
-        self._context.set_alpn_protocols(["http/1.1"])
+        self._contexts = [_configure(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), number)
+                          for number in range(2)]
+        for context in self._contexts:
+            context.load_cert_chain(pki.certificate, pki.key)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
         self._changed = threading.Condition()
         self._released = False
+        self._new = 0
         self.held = []  # Reports of the exchanges that were under way then
         self.reports = []  # and of those that began later; both as the client must have seen them
         self.errors = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
-        while True:
+        for context in itertools.cycle(self._contexts):
             connection = self._listener.accept()[0]
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(context, connection), daemon=True).start()
 
-    def _serve(self, connection):
+    def _serve(self, context, connection):
         try:
-            with self._context.wrap_socket(connection, server_side=True) as tls:
+            with context.wrap_socket(connection, server_side=True) as tls:
                 self._answer_all(tls)
-                tls.settimeout(1)
-                tls.unwrap()
+                self._say_goodbye(tls)
         except ConnectionError:
             pass  # a client that goes without a word
         except OSError as error:
-            if not isinstance(error, (ssl.SSLEOFError, TimeoutError)):
-                self.errors.append(repr(error))
+            self.errors.append(repr(error))
+
+    @staticmethod
+    def _say_goodbye(tls):
+        """The TLS close, without waiting for the client's."""
+        tls.settimeout(0)
+        try:
+            tls.unwrap()
+        except OSError:
+            pass
 
     def _answer_all(self, tls):
         requests, was_held = tls.makefile("rb"), False
@@ -122,6 +141,8 @@ class HoldingServer:
                             local=list(tls.getpeername()), peer=list(tls.getsockname()),
                             version=version.partition("/")[2], side="client")
             was_held |= self._wait(report)
+            if served == 1 and not was_held:
+                self._wait_for_all()
             head = ["HTTP/1.1 200 OK", *map(": ".join, answer), "", ""]
             tls.sendall("\r\n".join(head).encode() + b"x" * size)
             if last:
@@ -134,18 +155,21 @@ class HoldingServer:
                 self.reports.append(report)
                 return False
             self.held.append(report)
-            self._changed.notify_all()
             self._changed.wait_for(lambda: self._released)
             return True
 
+    def _wait_for_all(self):
+        """For the first exchange of a connection opened after the release."""
+        with self._changed:
+            self._new += 1
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._new >= CROWD, PATIENCE_SECONDS):
+                raise TimeoutError(f"{self._new} new connections")
+
     def wait_held(self, count, process):
         """Waits until `count` requests wait for their responses."""
-        def enough():
-            return len(self.held) >= count or process.poll() is not None
-        with self._changed:
-            while not enough():
-                if not self._changed.wait(PATIENCE_SECONDS):
-                    break
+        until(lambda: len(self.held) >= count or process.poll() is not None,
+              f"{count} connections", PATIENCE_SECONDS)
         if len(self.held) < count:
             raise Failure(f"{len(self.held)} of {count} connections\n{process.output()}")
 

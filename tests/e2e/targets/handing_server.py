@@ -26,9 +26,10 @@ def read_head(tls):
 def answer(tls, head):
     target = head.split()[1]
     # A line in one write: children print at the same time.
-    os.write(1, (json.dumps({
+    line = json.dumps({
         "method": "GET", "target": target, "status": 200, "response_size": len(target),
-        "local": tls.getsockname(), "peer": tls.getpeername(), "pid": os.getpid()}) + "\n").encode())
+        "local": tls.getsockname(), "peer": tls.getpeername(), "pid": os.getpid()})
+    os.write(1, f"{line}\n".encode())
     tls.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(target)}\r\n\r\n{target}".encode())
 
 

@@ -36,5 +36,6 @@ if ARGV[0] == 'webrick'
   serve(*ARGV[1..])
 else
   Thread.abort_on_exception = true
-  JSON.parse(File.read(ARGV[2])).map { |targets| Thread.new { request(ARGV[1], targets) } }.each(&:join)
+  lanes = JSON.parse(File.read(ARGV[2]))
+  lanes.map { |targets| Thread.new { request(ARGV[1], targets) } }.each(&:join)
 end

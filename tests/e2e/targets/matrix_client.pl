@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: BSD-2-Clause
-# An HTTPS client with IO::Socket::SSL. Usage: matrix_client.pl PORT TARGETS, where TARGETS is a JSON
-# file: a list of lanes, each a list of targets that are requested one after another.
+# An HTTPS client with IO::Socket::SSL. Usage: matrix_client.pl PORT TARGETS, where TARGETS is a
+# JSON file: a list of lanes, each a list of targets that are requested one after another.
 use strict;
 use warnings;
 use IO::Socket::SSL;
@@ -34,7 +34,8 @@ my @connections;
 for my $round (0 .. $#{$lanes[0]}) {
     for my $lane (0 .. $#lanes) {
         $connections[$lane] ||= connection();
-        $connections[$lane]->syswrite("GET $lanes[$lane][$round] HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        $connections[$lane]->syswrite(
+            "GET $lanes[$lane][$round] HTTP/1.1\r\nHost: localhost\r\n\r\n");
     }
     for my $lane (0 .. $#lanes) {
         next if read_response($connections[$lane]);
