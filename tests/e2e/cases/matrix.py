@@ -367,7 +367,7 @@ def _request(test, *argv, targets=True, **options):
 
     `{port}` in argv is the server's port; the file with the targets is the last argument.
     """
-    server = HoldingServer(test.pki)
+    server = HoldingServer(test.pki, last=len(CLIENT_ROUNDS) - 1)
     argv = [str(word).replace("{port}", str(server.port)) for word in argv]
     if targets:
         argv.append(test.write("targets", json.dumps(_lanes())))
@@ -383,7 +383,8 @@ def _request(test, *argv, targets=True, **options):
     equal("requests", len(server.reports), CROWD * (len(CLIENT_ROUNDS) - 1))
     equal("old connections", len(server.held), CROWD)
     new = {tuple(r.local) for r in server.reports} - {tuple(r.local) for r in server.held}
-    check(len(new) >= CROWD, f"{len(new)} new connections")
+    # A pool may have an idle old one for a lane's last requests.
+    check(len(new) >= CROWD / 2, f"{len(new)} new connections")
     compare(_without_joined_late(trace.checked_entries(), server.held),
             [dataclasses.replace(report, pid=client.pid, executable=name)
              for report in server.reports])

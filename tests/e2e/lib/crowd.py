@@ -79,12 +79,14 @@ class HoldingServer:
     """A server whose responses wait until release(), so that its clients' connections stay open.
 
     A connection that was held is closed by its third response: clients open new ones then, whose
-    first responses wait until there are CROWD of them.
+    first responses wait until there are CROWD of them, less the lanes of requests that came to
+    their end: those with the number `last`.
     """
 
     REQUESTS_OF_HELD = 3
 
-    def __init__(self, pki):
+    def __init__(self, pki, last=None):
+        self._last = f"&number={last}"
         self._contexts = [_configure(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), number)
                           for number in range(2)]
         for context in self._contexts:
@@ -93,7 +95,7 @@ class HoldingServer:
         self.port = self._listener.getsockname()[1]
         self._changed = threading.Condition()
         self._released = False
-        self._new = 0
+        self._new = self._ended = 0
         self.held = []  # Reports of the exchanges that were under way then
         self.reports = []  # and of those that began later; both as the client must have seen them
         self.errors = []
@@ -153,6 +155,8 @@ class HoldingServer:
         with self._changed:
             if self._released:
                 self.reports.append(report)
+                self._ended += report.target.endswith(self._last)
+                self._changed.notify_all()
                 return False
             self.held.append(report)
             self._changed.wait_for(lambda: self._released)
@@ -163,7 +167,8 @@ class HoldingServer:
         with self._changed:
             self._new += 1
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._new >= CROWD, PATIENCE_SECONDS):
+            if not self._changed.wait_for(lambda: self._new + self._ended >= CROWD,
+                                          PATIENCE_SECONDS):
                 raise TimeoutError(f"{self._new} new connections")
 
     def wait_held(self, count, process):
