@@ -97,6 +97,48 @@ def connections_handed_to_children(test):
     equal("processes", len({entry.at("process.pid") for entry in entries}), len(clients))
 
 
+def _told(process):
+    """The exchanges that targets/asyncio_peers.py reports, of those after the attach."""
+    told = [json.loads(line) for line in process.text().splitlines() if line.startswith("{")]
+    return [Report(executable=PYTHON_NAME, **report) for report in told
+            if not report["target"].startswith("/before/")]
+
+
+@case("bpf")
+def a_process_that_talks_to_itself(test):
+    """Memory BIOs: every TLS record passes two sockets and two objects of the process."""
+    count = 8
+    peers = test.start_target("asyncio_peers.py", "itself", test.pki.certificate, test.pki.key,
+                              count, stdin=subprocess.PIPE)
+    peers.wait_text("^ready")
+    trace = test.trace("-p", peers.pid)
+    peers.send("\n")
+    equal("exit status of the peers", peers.wait(), 0)
+    equal("exit status of tlstrace", trace.process.wait(10), 0)
+    reports = _told(peers)
+    equal("exchanges", len(reports), 2 * 3 * 2 * count)
+    compare(trace.checked_entries(), reports)
+
+
+@case("bpf")
+def memory_bios_in_a_tunnel(test):
+    """TLS inside TLS, both by memory BIOs: the inner records are on no socket.
+
+    So the inner connection may have no addresses; it must not have wrong ones.
+    """
+    server, port = PythonServer(test), free_port()
+    proxy = test.start_target("proxy.py", "127.0.0.1", port, test.pki.certificate, test.pki.key)
+    listening(port, proxy)
+    trace = test.trace_early(PYTHON, os.path.join(HERE, "targets", "asyncio_peers.py"), "tunnel",
+                             port, server.port, "/size/100", "/size/60000")
+    entries = trace.finish_command()
+    connects = [e for e in entries if e.at("http.request.method") == "CONNECT"]
+    equal("CONNECT entries", len(connects), 1)
+    told = json.loads(proxy.wait_text(r"^\{.*\}$")[0])
+    equal("of the CONNECT", connects[0].local(), told["client"])
+    compare([e for e in entries if e not in connects], _told(trace.process), addresses=False)
+
+
 @case("bpf", "ipv6", "curl")
 def ipv6_of_both_sides(test):
     server = PythonServer(test, "::1")
