@@ -74,10 +74,17 @@ class KeepAliveClient:
     def _report(self, told):
         return Report(side="client", executable=self._executable, **told)
 
+    def order(self, order):
+        """Sends an order; answer() is to follow."""
+        self.process.send(json.dumps(order) + "\n")
+
+    def answer(self):
+        return json.loads(self._read_line())
+
     def tell(self, order):
         """Sends an order, returns the parsed answer."""
-        self.process.send(json.dumps(order) + "\n")
-        return json.loads(self._read_line())
+        self.order(order)
+        return self.answer()
 
     def request(self, target, method="GET", size=None, **more):
         return self._report(self.tell(dict(more, target=target, method=method, size=size)))

@@ -61,6 +61,17 @@ def _static_client(_program_path, shared):
     return _compile(shared, "tls_client_static", "tls_client.c", "-l:libssl.a", "-l:libcrypto.a")
 
 
+def _objects(_program_path, shared):
+    return _compile(shared, "tls_objects", "tls_objects.c", "-pthread", "-lssl", "-lcrypto")
+
+
+def _network_namespace(*_):
+    """A namespace with a veth, both of which are gone at once."""
+    done = subprocess.run(["unshare", "--net", "ip", "link", "add", "dev", "v0", "type", "veth",
+                           "peer", "name", "v1"], capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else f"no network namespace: {done.stderr.strip()}"
+
+
 def _recording(_program_path, shared):
     """A recording that was made by hand, as `recording` in the shared directory."""
     top = os.path.join(HERE, "../..")
@@ -75,6 +86,7 @@ def _recording(_program_path, shared):
 
 FINDERS = {
     "bpf": _bpf, "root": _root, "ipv6": _ipv6, "recording": _recording,
+    "tls_objects": _objects, "netns": _network_namespace,
     "tls_client": _shared_client, "tls_client_static": _static_client,
     "nginx": lambda *_: _program("/usr/sbin/nginx"),
     "curl": lambda *_: _program("/usr/bin/curl"),
@@ -87,5 +99,7 @@ FINDERS = {
 
 @functools.lru_cache(maxsize=None)
 def missing(name, program, shared):
-    """Why this host has no `name`, or None where it has."""
+    """Why this host has no `name`, or None where it has. An absolute path is a file's."""
+    if name.startswith("/"):
+        return None if os.path.exists(name) else f"no {name}"
     return FINDERS[name](program, shared)

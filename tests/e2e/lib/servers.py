@@ -41,6 +41,7 @@ http {{
     server {{
         listen 127.0.0.1:{port} ssl reuseport;
         listen [::1]:{port} ssl reuseport;
+        {listen}
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         root {dir}/www;
@@ -70,7 +71,8 @@ def read_reports(path):
 class Nginx:
     """nginx with its own configuration, files of 1k, 100k and 10m, and a log to compare with."""
 
-    def __init__(self, test, workers=2, binary=NGINX, upstream=1, log=True, name="nginx"):
+    def __init__(self, test, workers=2, binary=NGINX, upstream=1, log=True, name="nginx",
+                 listen=""):
         self.dir = test.path(name)
         self.port = free_port()
         self.binary = binary
@@ -83,7 +85,7 @@ class Nginx:
         config = NGINX_CONFIG.format(
             dir=self.dir, port=self.port, workers=workers, upstream=upstream,
             certificate=test.pki.certificate, key=test.pki.key, access_log=access_log,
-            kilobyte="k" * 1024)
+            listen=listen, kilobyte="k" * 1024)
         path = os.path.join(self.dir, "nginx.conf")
         with open(path, "w", encoding="utf-8") as file:
             file.write(config)

@@ -61,5 +61,8 @@ function serve(request, response) {
   });
 }
 
-https.createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, serve)
-  .listen(Number(port), '127.0.0.1', () => console.log('listening'));
+// Connections that rest while a loaded machine attaches must stay.
+const keepAliveTimeout = 60000;
+https.createServer(
+  { keepAliveTimeout, cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, serve,
+).listen(Number(port), '127.0.0.1', () => console.log('listening'));
