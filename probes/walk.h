@@ -34,9 +34,9 @@
 #define LINE_BLOCK_BYTES 64
 #define LINE_MAX_BLOCKS	 128
 
-/* Of a line, what is looked at; and of a field's value. */
+/* Of a line, what is looked at; and of Content-Length's value. */
 #define LINE_BYTES  32
-#define VALUE_BYTES 32
+#define VALUE_BYTES 24
 
 /*
  * A stream is worth walks while it has bodies of some size: after so many messages (or calls) in a
@@ -89,6 +89,15 @@ static __always_inline bool is_blank(__u8 c)
 	return c == ' ' || c == '\t';
 }
 
+/* A size that the verifier knows to be at most `most`. */
+static __always_inline __u64 at_most(__u64 size, __u64 most)
+{
+	if (size > most)
+		size = most;
+	asm volatile("" : "+r"(size));
+	return size;
+}
+
 /* 8 characters as they are in memory. */
 static __always_inline __u64 word_of(const char *text)
 {
@@ -110,14 +119,11 @@ __noinline int find_line_end(__u64 address, __u64 size)
 
 	for (__u64 b = 0; b < LINE_MAX_BLOCKS; b++) {
 		__u64 words[LINE_BLOCK_BYTES / 8] = {};
-		__u64 offset = b * LINE_BLOCK_BYTES, part;
+		__u64 offset = b * LINE_BLOCK_BYTES;
 
-		if (offset >= size)
-			return 0;
-		part = size - offset;
-		if (part > sizeof(words))
-			part = sizeof(words);
-		if (bpf_probe_read_user(words, part, (void *)(address + offset)))
+		if (offset >= size ||
+		    bpf_probe_read_user(words, at_most(size - offset, sizeof(words)),
+					(void *)(address + offset)))
 			return 0;
 		for (__u64 w = 0; w < LINE_BLOCK_BYTES / 8; w++) {
 			__u64 word = words[w] ^ ones * '\n';
@@ -148,57 +154,46 @@ __noinline int parse_method(__u64 address, __u64 size)
 	return 0;
 }
 
-/* The value of Content-Length, a line's rest of `size` bytes; -1: not just a number. */
+/*
+ * The value of Content-Length, where a line goes on after the colon; -1: not just a number, as
+ * everybody writes it.
+ */
 __noinline long parse_length(__u64 address, __u64 size)
 {
-	__u8 text[VALUE_BYTES + 1] = {};
+	__u8 text[VALUE_BYTES] = {};
 	__u64 length = 0;
-	int digits = 0;
-	bool after = false;
 
-	if (size > VALUE_BYTES || bpf_probe_read_user(text, size, (void *)address))
+	if (bpf_probe_read_user(text, 1, (void *)address))
 		return -1;
-	for (int i = 0; i < VALUE_BYTES; i++) {
-		__u8 c = text[i];
-
-		if (c >= '0' && c <= '9' && !after && digits < WALK_MAX_LENGTH_DIGITS) {
-			length = length * 10 + (c - '0');
-			digits++;
-		} else if (is_blank(c)) {
-			after = digits;
-		} else {
-			if (c == '\r')
-				c = text[i + 1];
-			return c == '\n' && digits ? (long)length : -1;
-		}
+	if (text[0] == ' ') {
+		address++;
+		size--;
+	}
+	if (bpf_probe_read_user(text, at_most(size, sizeof(text)), (void *)address))
+		return -1;
+	for (int i = 0; i <= WALK_MAX_LENGTH_DIGITS; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return i && text[i] == '\r' && text[i + 1] == '\n' ? (long)length : -1;
+		length = length * 10 + (text[i] - '0');
 	}
 	return -1;
 }
 
-/* Whether a value is "chunked" and nothing else. */
+/* Whether such a value is "chunked" and nothing else. */
 __noinline int is_chunked(__u64 address, __u64 size)
 {
-	const __u64 word = word_of("chunked");
-	__u8 text[VALUE_BYTES + 1] = {};
-	int matched = 0;
+	const __u64 lower = 0x2020202020202020;
+	__u64 words[2] = {};
 
-	if (size > VALUE_BYTES || bpf_probe_read_user(text, size, (void *)address))
+	if (bpf_probe_read_user(words, 1, (void *)address))
 		return 0;
-	for (int i = 0; i < VALUE_BYTES; i++) {
-		__u8 c = text[i];
-
-		if (is_blank(c) && (!matched || matched == 7))
-			continue;
-		if (matched == 7) {
-			if (c == '\r')
-				c = text[i + 1];
-			return c == '\n';
-		}
-		if ((c | 0x20) != (__u8)(word >> 8 * matched))
-			return 0;
-		matched++;
+	if ((__u8)words[0] == ' ') {
+		address++;
+		size--;
 	}
-	return 0;
+	if (bpf_probe_read_user(words, at_most(size, sizeof(words)), (void *)address))
+		return 0;
+	return (words[0] | lower >> 8) == word_of("chunked\r") && (__u8)words[1] == '\n';
 }
 
 /* Whether what is here may be the next response, after empty lines, and no body. */
@@ -208,8 +203,7 @@ __noinline int may_be_response(__u64 address, __u64 size)
 	__u8 text[16] = {};
 	int matched = 0;
 
-	if (size > sizeof(text))
-		size = sizeof(text);
+	size = at_most(size, sizeof(text));
 	if (bpf_probe_read_user(text, size, (void *)address))
 		return 1;
 	for (int i = 0; i < 16 && matched < 7; i++) {
@@ -339,14 +333,12 @@ static __always_inline __u8 walk__field(struct walk *walk, __u64 address, __u64 
 static __always_inline __u8 walk__line(struct walk *walk, struct call *call)
 {
 	__u64 address = call->buffer + call->walked, rest = call->moved - call->walked;
-	__u64 words[LINE_BYTES / 8] = {}, size = rest;
+	__u64 words[LINE_BYTES / 8] = {};
 	const __u8 *line = (const __u8 *)words;
 	long found;
 	__u8 phase;
 
-	if (size > sizeof(words))
-		size = sizeof(words);
-	if (bpf_probe_read_user(words, size, (void *)address))
+	if (bpf_probe_read_user(words, at_most(rest, sizeof(words)), (void *)address))
 		return WALK_OFF;
 	/* Before its end is looked for: much that begins like a message is none. */
 	if (walk->phase == WALK_START && (line[0] < 'A' || line[0] > 'Z'))
@@ -540,16 +532,17 @@ static __always_inline void walk__suspect(struct walk *walk, const struct call *
 	walk->phase = WALK_START;
 }
 
-/* What the call means for the stream's walk. */
-static __always_inline void walk__call(struct walk *walk, struct call *call, __u64 position)
+/* What the call means for the stream's walk. Not inlined: it shares the stack's 512 bytes with all. */
+static __noinline int walk__call(struct walk *walk, struct call *call, __u64 position)
 {
 	/* Before 5.17, bodies are captured: a loop would be too much to verify. */
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
-		return;
+		return 0;
 	if (walk->phase == WALK_OFF && call->buffer)
 		walk__suspect(walk, call, position);
 	if (walk->phase != WALK_OFF)
 		walk__over(walk, call);
+	return 0;
 }
 
 #endif
