@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Walks over HTTP/1.1 messages (RFC 9112) inside the kernel, so that their bodies need not leave it:
- * from head to body to the next head, for as long as every message is understood.
+ * Walks over HTTP/1.1 messages (RFC 9112) inside the kernel, so that their bodies need not leave
+ * it: from head to body to the next head, for as long as every message is understood.
  *
  * The probes are not sure of what a stream is. A walk is begun on suspicion, at a call that begins
- * like a message, while everything is captured as ever. Every record tells where the walk began. The
- * program, which parses all bytes up to there, knows whether a message began at that byte; if so it
- * confirms the walk by that position, and since the walk has followed every message from there, it
- * is right about where it is now. From then on heads are captured and bodies are not. A walk that
- * was begun wrongly is never confirmed, and costs nothing but its own time.
+ * like a message, while everything is captured as ever. Every record tells where the walk began.
+ * The program, which parses all bytes up to there, knows whether a message began at that byte; if
+ * so it confirms the walk by that position, and since the walk has followed every message from
+ * there, it is right about where it is now. From then on heads are captured and bodies are not. A
+ * walk that was begun wrongly is never confirmed, and costs nothing but its own time.
  *
  * So a walk has to end where the parser (tracer/proto) might see another end of a message than it
- * does: at whatever is unusual. What is strict here may be lenient there, never the reverse. The one
- * thing that cannot be seen is whether a response answers HEAD and has no body: where a body begins
- * like a response, the walk ends.
+ * does: at whatever is unusual. What is strict here may be lenient there, never the reverse. The
+ * one thing that cannot be seen is whether a response answers HEAD and has no body: where a body
+ * begins like a response, the walk ends.
  *
  * Of a call, one range is kept (captured): from the first byte that must be to the last. Heads,
  * trailers, the last chunk's size line, and a size line that calls split must be.
@@ -127,7 +127,8 @@ __noinline int find_line_end(__u64 address, __u64 size)
 			return 0;
 		for (__u64 w = 0; w < LINE_BLOCK_BYTES / 8; w++) {
 			__u64 word = words[w] ^ ones * '\n';
-			/* The high bits of bytes that are 0; only above the lowest, of others too. */
+			/* The high bits of bytes that are 0; only above the lowest, of others too.
+			 */
 			__u64 zeros = (word - ones) & ~word & highs;
 
 			if (zeros) /* the bytes up to the lowest one, counted by adding them up */
@@ -206,7 +207,7 @@ __noinline int may_be_response(__u64 address, __u64 size)
 	size = at_most(size, sizeof(text));
 	if (bpf_probe_read_user(text, size, (void *)address))
 		return 1;
-	for (int i = 0; i < 16 && matched < 7; i++) {
+	for (__u64 i = 0; i < 16 && matched < 7; i++) {
 		if (i >= size)
 			return 1;
 		if (!matched && (text[i] == '\r' || text[i] == '\n'))
@@ -532,7 +533,8 @@ static __always_inline void walk__suspect(struct walk *walk, const struct call *
 	walk->phase = WALK_START;
 }
 
-/* What the call means for the stream's walk. Not inlined: it shares the stack's 512 bytes with all. */
+/* What the call means for the stream's walk. Not inlined: it shares the stack's 512 bytes with all.
+ */
 static __noinline int walk__call(struct walk *walk, struct call *call, __u64 position)
 {
 	/* Before 5.17, bodies are captured: a loop would be too much to verify. */
