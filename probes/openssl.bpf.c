@@ -228,9 +228,12 @@ static __always_inline struct connection_key key_of(__u64 object)
 	return (struct connection_key){.pid = current_pid(), .object = object};
 }
 
-/* The state of a connection that begins now. `flags` says whether its object was just made. */
-static __always_inline struct connection_state *begin_connection(struct pt_regs *ctx, __u64 object,
-								 __u8 flags)
+/*
+ * The state of a connection that begins now. `flags` says whether its object was just made. Not
+ * inlined: the state is on the stack, of whose 512 bytes a walk needs its part.
+ */
+static __noinline struct connection_state *begin_connection(struct pt_regs *ctx, __u64 object,
+							    __u8 flags)
 {
 	struct connection_key key = key_of(object);
 	struct connection_state state = {};

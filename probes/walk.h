@@ -112,29 +112,38 @@ static __always_inline __u64 word_of(const char *text)
  * 51c39bb1d5d1, 5.6), and takes their results for unknown.
  */
 
-/* The size of the line at `address`, its line end included; 0: none ends here. Little endian. */
-__noinline int find_line_end(__u64 address, __u64 size)
+/* How many bytes of a block the first line in it has, its line end included; 0: more. Little
+ * endian. */
+__noinline int find_in_block(__u64 address, __u64 size)
 {
 	const __u64 ones = 0x0101010101010101, highs = ones << 7;
+	__u64 words[LINE_BLOCK_BYTES / 8] = {};
 
+	if (bpf_probe_read_user(words, at_most(size, sizeof(words)), (void *)address))
+		return 0;
+	for (__u64 w = 0; w < LINE_BLOCK_BYTES / 8; w++) {
+		__u64 word = words[w] ^ ones * '\n';
+		/* The high bits of bytes that are 0; only above the lowest, of others too. */
+		__u64 zeros = (word - ones) & ~word & highs;
+
+		if (zeros) /* the bytes up to the lowest one, counted by adding them up */
+			return w * 8 + ((((zeros - 1) & ~zeros & ones) * ones) >> 56);
+	}
+	return 0;
+}
+
+/* The size of the line at `address`, its line end included; 0: none ends here. */
+__noinline int find_line_end(__u64 address, __u64 size)
+{
 	for (__u64 b = 0; b < LINE_MAX_BLOCKS; b++) {
-		__u64 words[LINE_BLOCK_BYTES / 8] = {};
 		__u64 offset = b * LINE_BLOCK_BYTES;
+		int found;
 
-		if (offset >= size ||
-		    bpf_probe_read_user(words, at_most(size - offset, sizeof(words)),
-					(void *)(address + offset)))
+		if (offset >= size)
 			return 0;
-		for (__u64 w = 0; w < LINE_BLOCK_BYTES / 8; w++) {
-			__u64 word = words[w] ^ ones * '\n';
-			/* The high bits of bytes that are 0; only above the lowest, of others too.
-			 */
-			__u64 zeros = (word - ones) & ~word & highs;
-
-			if (zeros) /* the bytes up to the lowest one, counted by adding them up */
-				return offset + w * 8 +
-				       ((((zeros - 1) & ~zeros & ones) * ones) >> 56);
-		}
+		found = find_in_block(address + offset, size - offset);
+		if (found)
+			return offset + found;
 	}
 	return 0;
 }
@@ -200,23 +209,21 @@ __noinline int is_chunked(__u64 address, __u64 size)
 /* Whether what is here may be the next response, after empty lines, and no body. */
 __noinline int may_be_response(__u64 address, __u64 size)
 {
-	const __u64 word = word_of("HTTP/1.");
-	__u8 text[16] = {};
-	int matched = 0;
+	__u64 word = 0, seen;
+	__u8 text[8] = {};
+	__u64 skip = 0;
 
-	size = at_most(size, sizeof(text));
-	if (bpf_probe_read_user(text, size, (void *)address))
+	if (bpf_probe_read_user(text, at_most(size, sizeof(text)), (void *)address))
 		return 1;
-	for (__u64 i = 0; i < 16 && matched < 7; i++) {
-		if (i >= size)
-			return 1;
-		if (!matched && (text[i] == '\r' || text[i] == '\n'))
-			continue;
-		if (text[i] != (__u8)(word >> 8 * matched))
-			return 0;
-		matched++;
-	}
-	return 1;
+	for (__u64 i = 0; i < 8; i++)
+		if (skip == i && (text[i] == '\r' || text[i] == '\n'))
+			skip++;
+	if (skip >= size)
+		return 1;
+	seen = at_most(size - skip, 7);
+	if (bpf_probe_read_user(&word, seen, (void *)(address + skip)))
+		return 1;
+	return !((word ^ word_of("HTTP/1.")) << 8 * (8 - seen));
 }
 
 /* A range of the call that has to be captured; all that lies between it and the last one is too. */

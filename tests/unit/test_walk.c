@@ -67,6 +67,7 @@ static long read_memory(void *to, size_t size, const void *from)
 			;                                                                          \
 	} while (0)
 
+int find_in_block(__u64 address, __u64 size);
 int find_line_end(__u64 address, __u64 size);
 int parse_method(__u64 address, __u64 size);
 long parse_length(__u64 address, __u64 size);
