@@ -40,11 +40,21 @@ struct call {
 	__u32 pad;
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */
-	/* chunks.h: how far a walk went, and of that the payload; the same up to the last line. */
+	__u64 wanted;	/* where what is to be captured ends, and ... */
+	__u64 tail;	/* ... how much behind it the last record covers */
+	/* walk.h: how far a walk went, and what has to be kept of the call. */
 	__u64 walked;
-	__u64 walked_body;
-	__u64 line;
-	__u64 line_body;
+	__u64 keep;
+	__u64 keep_end;	      /* 0: nothing */
+	__u64 payload;	      /* of chunks, behind what is kept */
+	__u64 payload_before; /* ... and before it */
+	__u64 mark;	      /* where what is kept may begin */
+	__u64 mark_payload;
+	__u64 unplaced; /* bytes of no use: the chunk's beginning was left out */
+	__u8 marked;
+	__u8 split; /* it began inside a size line */
+	__u8 ended; /* a body of known length ended, and nothing is kept behind it */
+	__u8 pad_walk[5];
 };
 
 struct thread {

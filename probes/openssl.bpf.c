@@ -15,8 +15,8 @@
  * The state begins when the probes first see the object and ends with SSL_free or SSL_clear; an
  * address alone would mix up the connections that use it in turn.
  */
-#include "chunks.h"
 #include "ciphertext.h"
+#include "walk.h"
 
 /*
  * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
@@ -232,9 +232,12 @@ static __always_inline struct connection_key key_of(__u64 object)
 	return (struct connection_key){.pid = current_pid(), .object = object};
 }
 
-/* The state of a connection that begins now. `flags` says whether its object was just made. */
-static __always_inline struct connection_state *begin_connection(struct pt_regs *ctx, __u64 object,
-								 __u8 flags)
+/*
+ * The state of a connection that begins now. `flags` says whether its object was just made. Not
+ * inlined: the state is on the stack, of whose 512 bytes a walk needs its part.
+ */
+static __noinline struct connection_state *begin_connection(struct pt_regs *ctx, __u64 object,
+							    __u8 flags)
 {
 	struct connection_key key = key_of(object);
 	struct connection_state *state;
@@ -370,7 +373,7 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	record->position = position;
 	record->lost_bytes = state->lost_bytes[direction];
 	record->body_bytes = state->body_bytes[direction];
-	record->walk_from = state->walks[direction].start;
+	record->walk_from = walk__name(&state->walks[direction]);
 	record->other_position = state->position[1 - direction];
 	record->other_lost_bytes = state->lost_bytes[1 - direction];
 	flags |= fill_tcp(&record->tcp, state, call, direction);
@@ -385,7 +388,7 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 }
 
 /*
- * Reports the bytes of the call from call->reported to call->moved, at least by one record, though
+ * Reports the bytes of the call from call->reported to call->wanted, at least by one record, though
  * it be empty: that tells when the end of a skip passed. Progress is kept in the call, in map
  * memory, because the verifier would follow every value that a register could have.
  */
@@ -393,12 +396,12 @@ static __noinline int report_call(struct connection_state *state, struct call *c
 {
 	direction &= 1;
 	for (int i = 0; i < MAX_PIECES; i++) {
-		__u64 rest = call->moved - call->reported;
+		__u64 rest = call->wanted - call->reported;
 
 		if (!call->buffer)
 			break;
 		if (rest <= PIECE_BYTES) {
-			report_piece(state, call, direction, rest, rest);
+			report_piece(state, call, direction, rest + call->tail, rest);
 			return 0;
 		}
 		report_piece(state, call, direction, PIECE_BYTES, PIECE_BYTES);
@@ -431,25 +434,21 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
 	__u64 position = state->position[direction], size = call->moved;
 	struct walk *walk = &state->walks[direction];
-	__u64 walk_from;
-	bool report = true;
+	__u64 walk_from = walk__name(walk);
+	bool report = true, walked;
 
 	if (directive && directive->generation != state->generation)
 		directive = NULL;
 	call->reported = 0;
-	call->walked = 0;
-	call->line = 0;
-	if (!call->buffer)
-		walk__end(walk); /* sizes that cannot be read cannot be followed */
-	else if (can_walk && walk__may_begin(walk))
-		walk__suspect(walk, call, position);
-	walk_from = walk->start;
-	if (can_walk && walk->phase != WALK_OFF)
-		walk__over(walk, call);
-	if (directive && walk_from && directive->walk_from == walk_from && call->line) {
-		state->body_bytes[direction] += call->line_body;
-		call->reported = call->line;
-		report = call->line < size;
+	call->wanted = size;
+	call->tail = 0;
+	walked = directive && walk_from && directive->walk_from == walk_from;
+	if (can_walk)
+		walk__call(walk, call, position);
+	if (walked) {
+		report = walk__leave_out(walk, call);
+		state->body_bytes[direction] += call->payload_before;
+		state->lost_bytes[direction] += call->unplaced;
 	} else if (directive) {
 		if (position + size < directive->skip_until) {
 			report = false;
@@ -465,6 +464,9 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	}
 	if (report)
 		report_call(state, call, direction);
+	/* What was left out behind that is the next record's to tell. */
+	if (walked)
+		state->body_bytes[direction] += call->payload;
 	state->position[direction] += size;
 }
 

@@ -47,13 +47,17 @@ struct connection_key {
 #define STATE_EOF	    0x08
 #define STATE_WRITE_BLOCKED 0x10 /* a write was cut short: the next begins with what is left */
 
-/* A walk over the chunks of a body, see chunks.h. */
+/* A walk over the messages of a stream, see walk.h. */
 struct walk {
-	__u64 start;	 /* position of the first chunk's size line; 0: no walk */
-	__u64 remaining; /* of the chunk */
+	__u64 start;	 /* position where its first message began */
+	__u64 remaining; /* of the body or the chunk */
+	__u64 body;	 /* bytes of the message's body so far */
 	__u32 digits;
-	__u8 phase;
-	__u8 pad[3];
+	__u16 status;
+	__u8 phase; /* 0: no walk */
+	__u8 flags;
+	__u8 idle; /* small messages, or calls where no walk is, in a row */
+	__u8 pad[7];
 };
 
 /* Where in TCP's stream the TLS record began that was received last, see socket.bpf.c. */
@@ -70,7 +74,7 @@ struct connection_state {
 	__u64 generation;
 	__u64 position[2];
 	__u64 lost_bytes[2];
-	__u64 body_bytes[2]; /* payload that walks have left out */
+	__u64 body_bytes[2]; /* chunk payload that walks have left out */
 	__u64 captured[2];
 	struct walk walks[2];
 	__u64 captured_up_to[2]; /* a watch directive from before this position is void */
@@ -107,7 +111,7 @@ struct stream_directive {
 	__u32 watch;
 	__u32 pad;
 	__u64 position;	 /* up to which the program had seen the stream when it said so */
-	__u64 walk_from; /* the walk that began here is right; 0: none is known to be */
+	__u64 walk_from; /* the walk that is right (WIRE_WALK_FROM); 0: none is known to be */
 };
 
 /* shared.consumer */

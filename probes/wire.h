@@ -16,7 +16,7 @@
 #endif
 
 /* Raised when a record's layout or meaning changes; a recording of another version is refused. */
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 
 enum wire_type {
 	WIRE_DATA = 1, /* struct wire_data: bytes that a TLS call moved */
@@ -68,6 +68,9 @@ enum wire_close_reason {
 #define WIRE_CALL_START 0x02 /* the bytes begin where the call's buffer begins */
 #define WIRE_TCP_SEQ	0x04 /* wire_data.tcp.seq and .ack are known, exactly */
 #define WIRE_TCP_STATE	0x08 /* wire_data.tcp.rtt_us and .retransmits are known */
+
+/* A walk is called by the position of its first message; 0 is no walk. */
+#define WIRE_WALK_FROM(position) ((position) + 1)
 
 struct wire_header {
 	__u32 size; /* bytes of the whole record, this header included */
@@ -124,7 +127,7 @@ struct wire_data {
 	__u64 position;
 	__u64 lost_bytes; /* of this stream, up to this record: passed, wanted, not delivered */
 	__u64 body_bytes; /* of this stream, up to here: chunk payload in what was left out */
-	__u64 walk_from;  /* where the probes took a body's first chunk to begin; 0: nowhere */
+	__u64 walk_from;  /* where the probes' walk over messages began: WIRE_WALK_FROM; 0: none */
 	/* Where the other direction was: so a loss there is known in its order. */
 	__u64 other_position;
 	__u64 other_lost_bytes;

@@ -543,7 +543,7 @@ Test(flow, a_body_that_is_not_worth_telling)
 #define CHUNK_SIZE   0x4000
 #define CHUNK_LINE   "4000\r\n"
 #define CHUNK_BYTES  (6 + CHUNK_SIZE + 2)
-#define CHUNKS	     9 /* with which a walk is worth confirming */
+#define CHUNKS	     5 /* with which a walk is worth confirming */
 
 /* A chunk, all of it captured. */
 static void writes_chunk(void)
@@ -556,12 +556,12 @@ static void writes_chunk(void)
 	writes(chunk);
 }
 
-/* A response's head and chunks, with which the probes began a walk `off` from the first one. */
+/* A response's head and chunks, with which the probes began a walk `off` from its first byte. */
 static void begin_chunks(int off)
 {
 	reads(REQUEST);
+	source.walk_from[WIRE_WRITE] = WIRE_WALK_FROM(source.position[WIRE_WRITE]) + (uint64_t)off;
 	writes(CHUNKED_HEAD);
-	source.walk_from[WIRE_WRITE] = source.position[WIRE_WRITE] + (uint64_t)off;
 	for (int i = 0; i < CHUNKS; i++)
 		writes_chunk();
 }
@@ -578,7 +578,7 @@ Test(flow, a_walk_is_confirmed_once)
 	begin_chunks(0);
 	cr_expect_eq(observed.directives, 1);
 	cr_expect_eq(observed.last.direction, WIRE_WRITE);
-	cr_expect_eq(observed.last.walk_from, strlen(CHUNKED_HEAD));
+	cr_expect_eq(observed.last.walk_from, WIRE_WALK_FROM(0));
 	cr_expect_eq(observed.last.skip_until, 0);
 	cr_expect_not(observed.last.watch);
 	writes_chunk();
@@ -587,8 +587,8 @@ Test(flow, a_walk_is_confirmed_once)
 	walk(1000);
 	source.walk_from[WIRE_WRITE] = 0;
 	writes("0\r\n\r\n");
-	expect("7  GET /a 200 0/16547840 lost 0 tuple ok\n");
-	/* And the next, which is another walk. */
+	expect("7  GET /a 200 0/16482304 lost 0 tuple ok\n");
+	/* And another walk. */
 	begin_chunks(0);
 	cr_expect_eq(observed.directives, 2);
 	cr_expect_eq(observed.last.walk_from, source.walk_from[WIRE_WRITE]);
@@ -596,46 +596,88 @@ Test(flow, a_walk_is_confirmed_once)
 
 Test(flow, a_walk_that_began_elsewhere_is_not_confirmed)
 {
-	for (int off = -2; off <= CHUNK_BYTES; off++) {
-		if (off == 3)
-			off = CHUNK_BYTES;
+	for (int off = -1; off <= 2; off++) {
 		teardown();
 		setup();
 		begin_chunks(off);
 		cr_expect_eq(observed.directives, off ? 0 : 1, "%d", off);
-		writes("0\r\n\r\n");
+		/* Nor where a call begins, but no message. */
+		source.walk_from[WIRE_WRITE] = WIRE_WALK_FROM(source.position[WIRE_WRITE]);
+		for (int i = 0; i < CHUNKS; i++)
+			writes_chunk();
+		cr_expect_eq(observed.directives, off ? 0 : 1, "%d", off);
 	}
 }
 
-Test(flow, a_walk_where_no_chunks_are_is_not_confirmed)
+Test(flow, a_walk_in_a_body_that_looks_like_a_message_is_not_confirmed)
 {
-	char text[CHUNK_BYTES + 1];
+	char text[0x4000 + 1];
 
-	memset(text, 'a', CHUNK_BYTES);
-	text[CHUNK_BYTES] = '\0';
 	reads(REQUEST);
 	writes("HTTP/1.1 200 OK\r\nContent-Length: 131071\r\n\r\n");
-	source.walk_from[WIRE_WRITE] = source.position[WIRE_WRITE];
+	source.walk_from[WIRE_WRITE] = WIRE_WALK_FROM(source.position[WIRE_WRITE]);
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n");
+	memset(text, 'a', 0x4000);
+	text[0x4000] = '\0';
 	for (int i = 0; i < 7; i++)
 		writes(text);
 	cr_expect_eq(observed.directives, 0);
 }
 
+/* It goes on over messages: all that follow are the same walk. */
+Test(flow, a_walk_over_many_messages)
+{
+	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+	static char body[100000 + 1];
+
+	memset(body, 'a', 100000);
+	reads(REQUEST);
+	source.walk_from[WIRE_WRITE] = WIRE_WALK_FROM(0);
+	writes(head);
+	writes(body);
+	cr_expect_eq(observed.directives, 1);
+	cr_expect_eq(observed.last.walk_from, WIRE_WALK_FROM(0));
+	for (int i = 0; i < 3; i++) {
+		observed.size = 0;
+		reads(REQUEST);
+		feed(source__data(&source, WIRE_WRITE, bytes__str(head),
+				  (uint32_t)strlen(head) + 16000));
+		source__skip(&source, WIRE_WRITE, 84000);
+		feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 0));
+		expect("7  GET /a 200 0/100000 lost 0 tuple ok\n");
+	}
+	cr_expect_eq(observed.directives, 1);
+	/* A head that is lost. */
+	observed.size = 0;
+	reads(REQUEST);
+	source__lose(&source, WIRE_WRITE, strlen(head) + 16000);
+	source__skip(&source, WIRE_WRITE, 84000);
+	feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 0));
+	reads(REQUEST);
+	writes(RESPONSE);
+	cr_expect_not(strstr(observed.text, "100000"), "%s", observed.text);
+	cr_expect(strstr(observed.text, "7  GET /a 200 0/2 lost 0 tuple ok\n"), "%s",
+		  observed.text);
+}
+
 /* What a skip leaves out is no part of body_bytes: no walk may go on in the midst of it. */
 Test(flow, a_walk_is_not_confirmed_during_a_skip)
 {
-	begin_chunks(1); /* by a wrong start, so that none is confirmed yet */
-	source.walk_from[WIRE_WRITE]--;
-	writes("100000\r\n");
+	static char body[0x8000 + 1];
+
+	memset(body, 'a', 0x8000);
+	reads(REQUEST);
+	source.walk_from[WIRE_WRITE] = WIRE_WALK_FROM(0);
+	writes("HTTP/1.1 200 OK\r\nContent-Length: 262144\r\n\r\n");
 	cr_expect_eq(observed.directives, 1);
 	cr_expect_eq(observed.last.walk_from, 0);
-	cr_expect_eq(observed.last.skip_until, source.position[WIRE_WRITE] + 0x100000);
-	feed(source__data(&source, WIRE_WRITE, bytes__of(NULL, 0), 0x1000));
-	cr_expect_eq(observed.directives, 1);
-	source__skip(&source, WIRE_WRITE, 0xff000);
-	writes("\r\n");
+	cr_expect_eq(observed.last.skip_until, source.position[WIRE_WRITE] + 262144);
+	for (int i = 0; i < 8; i++) {
+		cr_expect_eq(observed.directives, 1);
+		writes(body);
+	}
 	cr_expect_eq(observed.directives, 2);
-	cr_expect_eq(observed.last.walk_from, source.walk_from[WIRE_WRITE]);
+	cr_expect_eq(observed.last.walk_from, WIRE_WALK_FROM(0));
 }
 
 /* The end of a chunk has no payload; only a walk leaves it out. */
@@ -646,7 +688,7 @@ Test(flow, a_walk_over_a_line_end_alone)
 	writes("2\r\nab");
 	source__skip(&source, WIRE_WRITE, 2);
 	writes("0\r\n\r\n");
-	expect("7  GET /a 200 0/147458 lost 0 tuple ok\n");
+	expect("7  GET /a 200 0/81922 lost 0 tuple ok\n");
 }
 
 Test(flow, a_close_tells_of_a_walk)
@@ -655,8 +697,7 @@ Test(flow, a_close_tells_of_a_walk)
 	observed.size = 0;
 	walk(1);
 	feed(source__close(&source, WIRE_CLOSE_FREE));
-	cr_expect(strstr(observed.text, "7  GET /a 200 0/163840 lost 0 tuple"), "%s",
-		  observed.text);
+	cr_expect(strstr(observed.text, "7  GET /a 200 0/98304 lost 0 tuple"), "%s", observed.text);
 	cr_expect_not(strstr(observed.text, " ok\n"), "%s", observed.text);
 }
 

@@ -26,6 +26,9 @@
 /* Telling the probes to skip costs a system call: not worth it for less. */
 #define SKIP_WORTH_BYTES (128 * 1024)
 
+/* Nor is confirming a walk in a stream that has moved less since it began. */
+#define WALK_WORTH_BYTES (64 * 1024)
+
 /*
  * A TLS record that is followed by more of the same call holds at least so many of its bytes: the
  * smallest maximum that a peer can negotiate by RFC 6066 section 4, or a program set in OpenSSL.
@@ -40,6 +43,7 @@ struct stream {
 	uint64_t position; /* up to which events covered it */
 	uint64_t lost_bytes;
 	uint64_t body_bytes; /* chunk payload that the probes left out */
+	uint64_t began_at;   /* a walk that is right, since a message began where it did */
 	uint64_t walk_from;  /* the walk that the probes were told is right */
 	uint64_t skip_until; /* what the probes were told */
 	uint64_t missed[2];  /* by enum gap_kind: bytes that passed unseen while undecided */
@@ -315,23 +319,19 @@ static void flow__leave_alone(struct flow *flow, struct conn *conn)
 }
 
 /*
- * Whether the probes' walk over chunks is that of the body under way, and worth confirming. Not
- * while they skip: what a skip has left out of a gap, and what a walk, could not be told apart.
+ * Whether the probes' walk is right and worth confirming. Not while they skip: what a skip has left
+ * out of a gap, and what a walk, could not be told apart.
  */
-static bool conn__can_confirm(const struct conn *conn, enum wire_direction direction,
-			      uint64_t walk_from)
+static bool stream__can_confirm(const struct stream *stream, uint64_t walk_from)
 {
-	const struct stream *stream = &conn->streams[direction];
-
-	return walk_from && walk_from != stream->walk_from &&
+	return walk_from && walk_from == stream->began_at &&
 	       stream->position >= stream->skip_until &&
-	       stream->position - walk_from >= SKIP_WORTH_BYTES &&
-	       stream->position - walk_from == conn->ops->chunks_since(conn->parser, direction);
+	       WIRE_WALK_FROM(stream->position) - walk_from >= WALK_WORTH_BYTES;
 }
 
 /*
- * Tells the probes what the parser can do without, where that has become worth telling. They have
- * begun a walk over chunks at `walk_from`.
+ * Tells the probes what the parser can do without, where that has become worth telling. They are
+ * on the walk `walk_from`.
  */
 static void flow__advise(struct flow *flow, struct conn *conn, enum wire_direction direction,
 			 uint64_t walk_from)
@@ -339,7 +339,12 @@ static void flow__advise(struct flow *flow, struct conn *conn, enum wire_directi
 	struct stream *stream = &conn->streams[direction];
 	uint64_t skippable = conn->ops->skippable(conn->parser, direction);
 
-	if (conn->ops->searching(conn->parser, direction)) {
+	if (walk_from && walk_from == stream->walk_from)
+		return; /* it leaves out what there is */
+	if (stream__can_confirm(stream, walk_from)) {
+		stream->walk_from = walk_from;
+		flow__direct(flow, conn, direction, stream->skip_until, false);
+	} else if (conn->ops->searching(conn->parser, direction)) {
 		flow__direct(flow, conn, direction, stream->skip_until, true);
 	} else if (skippable >= UINT64_MAX - stream->position) {
 		if (stream->skip_until != UINT64_MAX)
@@ -347,9 +352,6 @@ static void flow__advise(struct flow *flow, struct conn *conn, enum wire_directi
 	} else if (skippable >= SKIP_WORTH_BYTES &&
 		   stream->position + skippable > stream->skip_until) {
 		flow__direct(flow, conn, direction, stream->position + skippable, false);
-	} else if (conn__can_confirm(conn, direction, walk_from)) {
-		stream->walk_from = walk_from;
-		flow__direct(flow, conn, direction, stream->skip_until, false);
 	}
 }
 
@@ -547,7 +549,7 @@ static void flow__data(struct flow *flow, const struct event *event)
 		.tcp = event->data.tcp,
 	};
 	struct stream *stream;
-	uint64_t lost;
+	uint64_t lost, begin;
 
 	if (!conn) {
 		flow->counts.out_of_memory++;
@@ -571,11 +573,15 @@ static void flow__data(struct flow *flow, const struct event *event)
 	stream->lost_bytes = event->data.lost_bytes;
 	conn__step(conn, direction, event->data.position - stream->position, &lost,
 		   event->data.body_bytes, &when);
+	begin = WIRE_WALK_FROM(stream->position);
 	stream->position += bytes.size;
 	if (conn->speaks == SPEAKS_PROTOCOL)
 		conn__data(flow, conn, direction, bytes, event->data.call_start, &when);
 	else if (conn->speaks == SPEAKS_UNDECIDED && bytes.size)
 		flow__undecided(flow, conn, direction, bytes, event->data.call_start, &when);
+	if (conn->speaks == SPEAKS_PROTOCOL && bytes.size && event->data.walk_from == begin &&
+	    conn->ops->began(conn->parser, direction))
+		stream->began_at = begin;
 	conn__step(conn, direction, event->data.moved - bytes.size, &lost, event->data.body_bytes,
 		   &when);
 	if (conn->speaks == SPEAKS_PROTOCOL)

@@ -18,7 +18,7 @@
 
 /*
  * What the probes may leave out of a stream from now on: all bytes before `skip_until`
- * (UINT64_MAX: all); the chunks of the body whose first one began at `walk_from` (0: none); and
+ * (UINT64_MAX: all); the bodies that the walk `walk_from` (WIRE_WALK_FROM; 0: none) is in; and
  * where `watch` is set, every call that does not begin as a message would.
  */
 struct directive {

@@ -12,8 +12,8 @@
  *
  * Keeping the pairs is http1_order.c.
  *
- * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; none but struct
- * parser when idle.
+ * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; when idle, struct
+ * parser and for each direction one buffer of 1 KB at most.
  */
 #include "proto/http1_order.h"
 
@@ -49,8 +49,10 @@ static void http1__free(struct parser *parser)
 {
 	if (!parser)
 		return;
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		http1_half__reset(&parser->half[i], STATE_SEARCHING);
+		http1_framing__free(&parser->half[i].framing);
+	}
 	free(parser);
 }
 
@@ -578,14 +580,10 @@ static void half__set_last(struct half *half, const struct passage *when)
 		half__message(half)->last_ns = when->last_ns;
 }
 
-/* Counts `size` bytes that were taken, when a chunked body is under way before and after them. */
-static void half__count_chunks(struct half *half, uint64_t size)
+static bool half__in_chunks(const struct half *half)
 {
-	bool in_chunks = half->state == STATE_CHUNK_SIZE || half->state == STATE_CHUNK ||
-			 half->state == STATE_CHUNK_END;
-
-	half->chunk_bytes = in_chunks && half->in_chunks ? half->chunk_bytes + size : 0;
-	half->in_chunks = in_chunks;
+	return half->state == STATE_CHUNK_SIZE || half->state == STATE_CHUNK ||
+	       half->state == STATE_CHUNK_END;
 }
 
 static int http1__data(struct parser *parser, enum wire_direction direction, struct bytes bytes,
@@ -593,10 +591,12 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 {
 	struct half *half = &parser->half[direction];
 	size_t taken, size = bytes.size;
+	bool split;
 	int err;
 
 	parser__touch(parser, half);
 	half->calls += call_start;
+	half->began = half->state == STATE_START && !half->line.size;
 	if (parser->suspected && half__has_responses(half))
 		http1_order__confirm(parser);
 	while (bytes.size) {
@@ -611,12 +611,16 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 			rest = bytes__from(bytes, taken);
 			err = 0;
 		} else if (half->state == STATE_SEARCHING) {
+			split = half->line.size;
 			err = parser__step_search(parser, half, &rest, call_start, when);
+			half->began |= call_start && !split && half->state == STATE_HEAD;
 		} else {
 			if (half->state == STATE_CHUNK_SIZE)
 				half->body_seen = true;
 			err = parser__step_line(parser, half, &rest, when);
 		}
+		if (err)
+			half->began = false;
 		if (err == -EBADMSG) {
 			/* At the start of a call the same bytes may be a start line. */
 			http1_order__lose(parser, half, REASON_DESYNC, 0);
@@ -627,7 +631,6 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 			half__miss(half, parser->now);
 			return err;
 		}
-		half__count_chunks(half, bytes.size - rest.size);
 		bytes = rest;
 		call_start = false;
 	}
@@ -644,7 +647,6 @@ static void http1__gap(struct parser *parser, enum wire_direction direction, uin
 	half__set_last(half, when);
 	if (half->state == STATE_TUNNEL)
 		return;
-	half->chunk_bytes += size;
 	if (half__in_body(half))
 		size -= parser__take_body(parser, half, size, lost);
 	if (size && half->state == STATE_SEARCHING && !lost) {
@@ -666,12 +668,11 @@ static void http1__walked(struct parser *parser, enum wire_direction direction, 
 {
 	struct half *half = &parser->half[direction];
 
-	if (!half->in_chunks) {
+	if (!half__in_chunks(half)) {
 		http1__gap(parser, direction, size, GAP_SKIPPED, when);
 		return;
 	}
 	parser__touch(parser, half);
-	half->chunk_bytes += size;
 	half__set_last(half, when);
 	half__count_body(half, body_bytes, false);
 	buf__clear(&half->line);
@@ -755,11 +756,9 @@ static uint64_t http1__skippable(const struct parser *parser, enum wire_directio
 	}
 }
 
-static uint64_t http1__chunks_since(const struct parser *parser, enum wire_direction direction)
+static bool http1__began(const struct parser *parser, enum wire_direction direction)
 {
-	const struct half *half = &parser->half[direction];
-
-	return half->in_chunks ? half->chunk_bytes : 0;
+	return parser->half[direction].began;
 }
 
 static bool http1__searching(const struct parser *parser, enum wire_direction direction)
@@ -777,6 +776,6 @@ const struct parser_ops http1_ops = {
 	.walked = http1__walked,
 	.end = http1__end,
 	.skippable = http1__skippable,
-	.chunks_since = http1__chunks_since,
+	.began = http1__began,
 	.searching = http1__searching,
 };

@@ -30,9 +30,8 @@ void http1_half__reset(struct half *half, enum state state)
 	half->interim = false;
 	half->foldable = false;
 	half->cut = false;
-	half->in_chunks = false;
 	buf__free(&half->line);
-	http1_framing__free(&half->framing);
+	http1_framing__reset(&half->framing);
 }
 
 struct exchange *http1_order__owed(const struct parser *parser, size_t *ret_count)

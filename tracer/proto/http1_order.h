@@ -40,8 +40,7 @@ struct half {
 	uint64_t last_call; /* in which the last message ended */
 	uint64_t calls;	    /* TLS calls so far */
 	uint64_t remaining;
-	uint64_t chunk_bytes;  /* of the chunked body under way, framing included */
-	bool in_chunks;	       /* there is one */
+	bool began;	       /* the last data() began with a message */
 	uint64_t moved_at;     /* parser.now when bytes last passed */
 	uint64_t moved_before; /* ... and the time before that */
 	uint64_t missed_at;    /* since then bytes passed that were not looked at */
@@ -90,7 +89,7 @@ static inline void half__miss(struct half *half, uint64_t when)
 	half->missed_at = when;
 }
 
-/* Back to no message and no line; an idle connection holds no memory for them. */
+/* Back to no message and no line; an idle connection holds no memory for lines. */
 void http1_half__reset(struct half *half, enum state state);
 
 /* The oldest request whose response has not begun, or NULL, and how many there are. */

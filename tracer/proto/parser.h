@@ -94,8 +94,8 @@ struct parser_ops {
 
 	/*
 	 * The next `size` bytes of a chunked body passed but are not here: the probes walked over
-	 * its chunks, as chunks_since() allowed. `body_bytes` of them were payload; what follows
-	 * begins with a chunk's size line.
+	 * its chunks. `body_bytes` of them were payload; what follows begins with a chunk's size
+	 * line.
 	 */
 	void (*walked)(struct parser *parser, enum wire_direction direction, uint64_t size,
 		       uint64_t body_bytes, const struct passage *when);
@@ -112,11 +112,11 @@ struct parser_ops {
 	uint64_t (*skippable)(const struct parser *parser, enum wire_direction direction);
 
 	/*
-	 * How many bytes of the direction ago the first size line began of the chunked body under
-	 * way; 0: no such body, or no byte of it. Who walks the chunks from there by their sizes
-	 * may leave them out.
+	 * Whether the first byte of the last data() of a direction was the first of a message, and
+	 * the parser knows its place. Who follows the messages from there by their lengths may
+	 * leave out bodies.
 	 */
-	uint64_t (*chunks_since)(const struct parser *parser, enum wire_direction direction);
+	bool (*began)(const struct parser *parser, enum wire_direction direction);
 
 	/*
 	 * Whether the parser has lost its place in a direction and only the start of a message,

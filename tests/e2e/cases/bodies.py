@@ -6,7 +6,7 @@ import os
 from lib.case import case, check, equal
 from lib.clients import CURL, python_client
 from lib.entries import compare
-from lib.servers import Nginx, NodeServer, PythonServer
+from lib.servers import NGINX_FILES, Nginx, NodeServer, PythonServer
 from lib.test import PYTHON_NAME
 
 MB = 1000 * 1000
@@ -133,3 +133,77 @@ def chunked_upload(test):
     trace = _Recorded(test, nginx.workers)
     _upload(test, nginx.url, 60 * MB, chunked=True)
     _check_uploads(trace.finish(2, 60 * MB), 60 * MB)
+
+
+FILE = NGINX_FILES["100k"]
+# Requests that pass before a walk is confirmed, by a tlstrace that gets the CPU at times.
+REQUESTS, EARLY_REQUESTS = 600, 60
+
+
+def _equal_bodies(entries, sizes):
+    equal("bodies", [entry.at("http.response.body.size") for entry in entries], sizes)
+    check(all(entry.at("capture.complete") for entry in entries), f"not complete: {entries}")
+
+
+@case("bpf", "nginx", alone=True)
+def many_bodies_over_one_connection(test):
+    """Bodies that are over long before tlstrace could say something about each."""
+    nginx = Nginx(test, workers=1)
+    client = python_client(test, nginx.port)
+    path = test.path("recording")
+    # The client's side too: its calls end elsewhere.
+    trace = test.trace("-w", path, "-p", f"{nginx.workers[0]},{client.pid}")
+    client.reconnect()
+    reports = [client.request(f"/100k?{i}") for i in range(REQUESTS)]
+    entries = trace.finish(2 * REQUESTS)
+    compare(entries, reports + [report.seen_by_peer("server", executable="nginx")
+                                for report in reports])
+    _equal_bodies(entries, [FILE] * 2 * REQUESTS)
+    moved = os.path.getsize(path)
+    most = 2 * FILE * (EARLY_REQUESTS + REQUESTS * 0.05)
+    check(moved < most, f"{moved} bytes recorded of {2 * FILE * REQUESTS} bytes of bodies")
+
+
+@case("bpf", "nginx", "curl", alone=True)
+def many_bodies_by_curl(test):
+    nginx = Nginx(test, workers=1)
+    path = test.path("recording")
+    trace = test.trace_early("-w", path, "--", CURL, "-sSk", "--http1.1", "-o", test.path("out"),
+                             nginx.url(f"/100k?[1-{REQUESTS}]"))
+    entries = trace.finish_command()
+    equal("number of entries", len(entries), REQUESTS)
+    _equal_bodies(entries, [FILE] * REQUESTS)
+    _follow_each_other(entries)
+    most = FILE * (2 * EARLY_REQUESTS + REQUESTS * 0.05)
+    check(os.path.getsize(path) < most, f"{os.path.getsize(path)} bytes recorded")
+
+
+@case("bpf", "nginx", alone=True)
+def bodies_and_responses_without(test):
+    """HEAD and 304 announce bodies that they do not have, between bodies that are left out."""
+    nginx = Nginx(test, workers=1)
+    client = python_client(test, nginx.port)
+    trace = test.trace("-p", f"{nginx.workers[0]},{client.pid}")
+    client.reconnect()
+    modified = dict(client.request("/100k").response_headers)["Last-Modified"]
+    unchanged = {"If-Modified-Since": modified}
+    orders = [("/100k", "GET", {}, None), ("/1k", "HEAD", {}, None), ("/100k", "HEAD", {}, None),
+              ("/100k", "GET", unchanged, None), ("/none", "GET", {}, None),
+              ("/sink", "POST", {}, FILE), ("/100k", "GET", {"Range": "bytes=7-90000"}, None),
+              ("/1k", "GET", {}, None)]
+    expected = [(200, FILE), (200, 0), (200, 0), (304, 0), (404, None), (200, 5), (206, 89994),
+                (200, NGINX_FILES["1k"])]
+    reports = []
+    for _ in range(40):
+        for target, method, headers, size in orders:
+            reports.append(client.request(target, method, size, headers=headers))
+    for i, report in enumerate(reports):
+        status, size = expected[i % len(expected)]
+        equal("status", report.status, status)
+        check(size is None or report.response_size == size, f"{report}")
+    first = [entry for entry in trace.finish(2 * len(reports) + 2)]
+    check(all(entry.at("capture.complete") for entry in first), "not all complete")
+    for side in ("client", "server"):
+        entries = [entry for entry in first if entry["side"] == side][1:]
+        compare(entries, reports if side == "client" else
+                [report.seen_by_peer("server", executable="nginx") for report in reports])
