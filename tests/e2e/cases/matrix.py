@@ -350,7 +350,7 @@ def server_gunicorn(test):
     _serve(test, process, port)
 
 
-@case("bpf", "/usr/bin/ruby", "/usr/share/rubygems-integration/all/gems/webrick-1.8.1")
+@case("bpf", "webrick")
 def server_webrick(test):
     port = free_port()
     _serve(test, *_started(test, port, "/usr/bin/ruby", os.path.join(TARGETS, "matrix.rb"),
