@@ -10,7 +10,7 @@ import socket
 import subprocess
 
 from lib.case import Failure, case, check, equal
-from lib.clients import CURL, KeepAliveClient, RawPeer, curl, python_client, trace_both
+from lib.clients import CURL, KeepAliveClient, RawPeer, python_client, trace_both
 from lib.entries import Report, compare
 from lib.servers import NGINX, Nginx, PythonServer, own_copy, read_reports
 from lib.test import HERE, PYTHON, PYTHON_NAME

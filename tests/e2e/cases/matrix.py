@@ -16,7 +16,7 @@ from lib.clients import s_client_command
 from lib.crowd import CROWD, LARGE, SMALL, HoldingServer, Line, exchange, target
 from lib.entries import compare
 from lib.servers import NGINX, NodeServer, PythonServer, own_copy
-from lib.test import HERE, PYTHON, PYTHON_NAME
+from lib.test import HERE, PYTHON
 from lib.waiting import free_port, listening, until
 
 ROUNDS = (SMALL, LARGE, SMALL)
@@ -33,13 +33,13 @@ def _executable(pid):
     return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
 
 
-def _finish(trace, count):
-    """The entries of the trace, ended once `count` have a request."""
-    def enough():
-        return (trace.process.poll() is not None
-                or sum(e.target() is not None for e in trace.entries()) >= count)
+def _finish(trace, reports, each=1):
+    """The entries of the trace, ended once there are `each` for every one of the reports."""
+    targets, count = {report.target for report in reports}, each * len(reports)
     try:
-        until(enough, f"{count} requests")
+        until(lambda: trace.count() >= count
+              and sum(e.target() in targets for e in trace.entries()) >= count,
+              f"{count} entries", every=0.05)
     except Failure as failure:
         raise Failure(f"{failure}; there are {trace.count()} entries") from None
     return trace.finish()
@@ -76,7 +76,7 @@ class Traffic:
     pids: list
 
 
-def _traffic(test, process, port, blocked=False, per_request=1):
+def _traffic(test, process, port, blocked=False, each=1):
     """Old and new connections to a server whose process is traced with its children."""
     old = [Line(port, "old", number) for number in range(CROWD)]
     exchange(old, SMALL)
@@ -88,7 +88,7 @@ def _traffic(test, process, port, blocked=False, per_request=1):
     lines = [line for pair in zip(old, new) for line in pair]
     reports = [report for size in ROUNDS for report in exchange(lines, size)]
     equal("statuses", {report.status for report in reports}, {200})
-    entries = _finish(trace, per_request * len(reports))
+    entries = _finish(trace, reports, each)
     return Traffic(_without_joined_late(entries, woken), reports,
                    sorted({*pids, *_family(process.pid)}))
 
@@ -111,7 +111,7 @@ def _serve(test, process, port, blocked=False):
 
 def _proxy(test, process, port, upstream):
     """A server that is a client of `upstream` as well: both sides of each request are logged."""
-    traffic = _traffic(test, process, port, per_request=2)
+    traffic = _traffic(test, process, port, each=2)
     _check_served(traffic, [e for e in traffic.entries if e["side"] == "server"])
     targets = {report.target for report in traffic.reports}
     name = _executable(process.pid)
@@ -121,8 +121,8 @@ def _proxy(test, process, port, upstream):
              for report in upstream.reports(CROWD + len(targets)) if report.target in targets])
 
 
-def _started(test, port, *argv, **options):
-    process = test.start(argv, env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"), **options)
+def _started(test, port, *argv):
+    process = test.start(argv, env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"))
     listening(port, process)
     return process, port
 
@@ -350,7 +350,7 @@ def server_gunicorn(test):
     _serve(test, process, port)
 
 
-@case("bpf", "/usr/bin/ruby", "/usr/share/rubygems-integration/all/gems/webrick-1.8.1")
+@case("bpf", "webrick")
 def server_webrick(test):
     port = free_port()
     _serve(test, *_started(test, port, "/usr/bin/ruby", os.path.join(TARGETS, "matrix.rb"),
@@ -489,7 +489,7 @@ def client_s_client(test):
         client.send(_plain(client.name, 1) + _plain(client.name, 2))
     until(lambda: len(server.reports) == 4 * CROWD, "the server's reports")
     pids = {client.name: client.pid for client in old + new}
-    entries = _without_joined_late(_finish(trace, 4 * CROWD), server.held)
+    entries = _without_joined_late(_finish(trace, server.reports), server.held)
     compare(entries, [dataclasses.replace(
         report, executable="openssl", pid=pids[dict(report.request_headers)["X-Name"]])
         for report in server.reports])

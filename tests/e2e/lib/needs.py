@@ -72,6 +72,14 @@ def _network_namespace(*_):
     return None if done.returncode == 0 else f"no network namespace: {done.stderr.strip()}"
 
 
+def _webrick(*_):
+    if _program("/usr/bin/ruby"):
+        return "no ruby"
+    done = subprocess.run(["/usr/bin/ruby", "-r", "webrick", "-e", ""], capture_output=True,
+                          check=False)
+    return None if done.returncode == 0 else "no webrick"
+
+
 def _recording(_program_path, shared):
     """A recording that was made by hand, as `recording` in the shared directory."""
     top = os.path.join(HERE, "../..")
@@ -86,7 +94,7 @@ def _recording(_program_path, shared):
 
 FINDERS = {
     "bpf": _bpf, "root": _root, "ipv6": _ipv6, "recording": _recording,
-    "tls_objects": _objects, "netns": _network_namespace,
+    "tls_objects": _objects, "netns": _network_namespace, "webrick": _webrick,
     "tls_client": _shared_client, "tls_client_static": _static_client,
     "nginx": lambda *_: _program("/usr/sbin/nginx"),
     "curl": lambda *_: _program("/usr/bin/curl"),
