@@ -280,10 +280,10 @@ static void capture__detach_bios(struct capture *capture, struct process *proces
 	for (size_t i = 0; i < PROCESS_BIOS && process->bios[i].bio; i++) {
 		struct bio *bio = process->bios[i].bio;
 
-		probe_set__detach_bio(process->bios[i].probes);
+		probe_set__detach_bio(capture->probes, process->bios[i].probes);
 		bio->users--;
 		if (!bio->users) {
-			probe_set__detach_bio(bio->shared);
+			probe_set__detach_bio(capture->probes, bio->shared);
 			bio->shared = NULL;
 		}
 		process->bios[i].bio = NULL;

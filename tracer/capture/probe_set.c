@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <bpf/bpf.h>
@@ -36,6 +37,13 @@ static void uprobe_list__detach(struct uprobe_list *list, size_t count)
 	list->count = count;
 }
 
+/* Detached by a thread of their own: it takes a grace period, in which the ring would fill. */
+struct bio_probes {
+	struct uprobe_list list;
+	pthread_t thread;
+	struct bio_probes *next;
+};
+
 struct probe_set {
 	struct tlstrace_bpf *bpf;
 	struct ring_buffer *ring;
@@ -44,6 +52,7 @@ struct probe_set {
 	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
 	size_t link_count;
 	struct uprobe_list uprobes; /* of all processes */
+	struct bio_probes *detaching;
 	record_fn *record;
 	void *context;
 };
@@ -247,10 +256,42 @@ enum socket_backend probe_set__backend(const struct probe_set *set)
 	return set->backend;
 }
 
+static void *detach(void *context)
+{
+	struct bio_probes *probes = context;
+
+	uprobe_list__detach(&probes->list, 0);
+	return NULL;
+}
+
+static void bio_probes__free(struct bio_probes *probes)
+{
+	uprobe_list__detach(&probes->list, 0);
+	free(probes->list.probes);
+	free(probes);
+}
+
+/* Frees those that are detached by now, or all, waiting for them. */
+static void probe_set__reap(struct probe_set *set, bool all)
+{
+	struct bio_probes **link = &set->detaching, *probes;
+
+	while ((probes = *link)) {
+		if (all ? pthread_join(probes->thread, NULL)
+			: pthread_tryjoin_np(probes->thread, NULL)) {
+			link = &probes->next;
+			continue;
+		}
+		*link = probes->next;
+		bio_probes__free(probes);
+	}
+}
+
 void probe_set__free(struct probe_set *set)
 {
 	if (!set)
 		return;
+	probe_set__reap(set, true);
 	uprobe_list__detach(&set->uprobes, 0);
 	free(set->uprobes.probes);
 	while (set->link_count)
@@ -415,10 +456,6 @@ int probe_set__attach_tls(struct probe_set *set, const char *path, const struct 
 	return err;
 }
 
-struct bio_probes {
-	struct uprobe_list list;
-};
-
 int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes)
 {
@@ -431,19 +468,23 @@ int probe_set__attach_bio(struct probe_set *set, const char *path, const struct 
 	err = probe_set__attach_functions(set, &probes->list, &target, TLS_BIO_READ,
 					  TLS_FUNCTION_COUNT, code->library, sites);
 	if (err)
-		probe_set__detach_bio(probes);
+		bio_probes__free(probes);
 	else
 		*ret_probes = probes;
 	return err;
 }
 
-void probe_set__detach_bio(struct bio_probes *probes)
+void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes)
 {
 	if (!probes)
 		return;
-	uprobe_list__detach(&probes->list, 0);
-	free(probes->list.probes);
-	free(probes);
+	probe_set__reap(set, false);
+	if (pthread_create(&probes->thread, NULL, detach, probes)) {
+		bio_probes__free(probes);
+		return;
+	}
+	probes->next = set->detaching;
+	set->detaching = probes;
 }
 
 bool probe_set__probes_one_process(const struct probe_set *set)
@@ -611,5 +652,7 @@ uint64_t probe_set__events_lost(const struct probe_set *set)
 {
 	const struct shared *shared = &set->bpf->bss->shared;
 
+	log_verbose("no room for %llu records, %llu calls, %llu connections", shared->events_lost,
+		    shared->calls_lost, shared->connections_lost);
 	return shared->events_lost + shared->calls_lost + shared->connections_lost;
 }

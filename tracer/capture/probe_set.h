@@ -62,7 +62,9 @@ struct bio_probes;
  */
 int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes);
-void probe_set__detach_bio(struct bio_probes *probes); /* NULL is fine */
+
+/* Detaches them, in the background; NULL is fine. */
+void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes);
 
 /* Whether this kernel can put probes into one process alone. */
 bool probe_set__probes_one_process(const struct probe_set *set);
