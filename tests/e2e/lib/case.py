@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Registers cases: functions that take a `Test` and raise `Failure` when something is wrong.
 
-A case says what it needs (names of lib.needs), how long it may take, whether it must run alone
-because it loads the machine or measures time, and whether it is heavy: too much for an emulated
-machine.
+A case says what it needs (names of lib.needs), how long it may take, and whether it must run
+alone because it loads the machine or measures time.
 """
 
 import dataclasses
@@ -31,20 +30,19 @@ class Case:
     needs: tuple
     limit_seconds: float
     alone: bool
-    heavy: bool
 
 
 CASES = {}
 
 
-def case(*needs, limit=DEFAULT_LIMIT_SECONDS, alone=False, heavy=False):
+def case(*needs, limit=DEFAULT_LIMIT_SECONDS, alone=False):
     """Decorator: registers the function as a case called as it and its module are."""
 
     def register(function):
         name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         if name in CASES:
             raise ValueError(f"two cases are called {name}")
-        CASES[name] = Case(name, function, needs, limit * SLOWNESS, alone, heavy)
+        CASES[name] = Case(name, function, needs, limit * SLOWNESS, alone)
         return function
 
     return register
