@@ -137,6 +137,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	call->many_sockets = 0;
 	call->on_unix = 0;
 	call->tcp_flags = 0;
+	call->record = (struct record_place){};
 	call->is_inner = depth > 0;
 	call->ports = 0;
 	thread->depth = depth + 1;
@@ -288,20 +289,37 @@ static __always_inline void learn_socket(struct connection_state *state, const s
 	connection_found(state, call->object, &socket, &call->tuple);
 }
 
+/*
+ * Whether the place of the record that was received last is that of the call's bytes. Of several
+ * that came together the first may be a key update or the end of a handshake. It holds the bytes
+ * when they fill it, but for what the ciphers of TLS 1.3 and 1.2 add, or fill the call's buffer.
+ */
+static __always_inline bool place_is_known(const struct record_place *record,
+					   const struct call *call)
+{
+	__u64 added = record->payload - call->moved;
+
+	if (record->known != PLACE_OF_FIRST)
+		return record->known;
+	return added == 17 || added == 24 || added == 16 ||
+	       (call->moved == call->length && call->moved >= MIN_FRAGMENT_BYTES &&
+		record->payload > call->moved);
+}
+
 /* What is known of TCP where the call's bytes begin. WIRE_TCP_SEQ, WIRE_TCP_STATE. */
 static __always_inline __u8 fill_tcp(struct wire_tcp *tcp, const struct connection_state *state,
 				     const struct call *call, __u8 direction)
 {
-	__u8 flags = call->reported ? 0 : call->tcp_flags;
+	__u8 flags = call->tcp_flags;
 
 	__builtin_memset(tcp, 0, sizeof(*tcp));
-	if (call->reported || state->tuple.transport != WIRE_TCP || !state->sock)
+	if (state->tuple.transport != WIRE_TCP || !state->sock)
 		return 0;
 	if (flags & WIRE_TCP_STATE) {
 		tcp->rtt_us = call->tcp.rtt_us;
 		tcp->retransmits = call->tcp.retransmits;
 	}
-	if (direction == WIRE_READ && state->record.known) {
+	if (direction == WIRE_READ && place_is_known(&state->record, call)) {
 		tcp->seq = state->record.seq;
 		tcp->ack = state->record.ack;
 		flags |= WIRE_TCP_SEQ;
@@ -376,7 +394,10 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	record->walk_from = walk__name(&state->walks[direction]);
 	record->other_position = state->position[1 - direction];
 	record->other_lost_bytes = state->lost_bytes[1 - direction];
-	flags |= fill_tcp(&record->tcp, state, call, direction);
+	if (flags & WIRE_CALL_START)
+		flags |= fill_tcp(&record->tcp, state, call, direction);
+	else
+		__builtin_memset(&record->tcp, 0, sizeof(record->tcp));
 	record->moved = moved;
 	record->captured = captured;
 	record->direction = direction;
@@ -577,6 +598,8 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 	state = connection_of(ctx, call->object);
 	if (!state)
 		return 0;
+	if (call->record.known)
+		state->record = call->record;
 	if (call->sock)
 		learn_socket(state, call);
 	else if (!state->sock && !call->is_inner && state->unnested < MAX_UNNESTED)
@@ -589,6 +612,8 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 	}
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1, can_walk);
+	if (call->direction == WIRE_READ && call->moved && state->record.known == PLACE_OF_FIRST)
+		state->record.known = PLACE_UNKNOWN;
 	if (call->direction == WIRE_WRITE && call->sock) {
 		state->flags &= ~STATE_WRITE_BLOCKED;
 		if (!call->moved)

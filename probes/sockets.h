@@ -116,6 +116,7 @@ struct user_buffer {
 #define NR_RECVMMSG    299
 #define NR_SENDMMSG    307
 #define SYSCALL_NUMBER orig_rax
+#define SYSCALL_SOCKET rdi
 #define SYSCALL_BUFFER rsi
 #define SYSCALL_SIZE   rdx
 #define STACK_BYTES    16384 /* THREAD_SIZE; kernels that pad the top have bpf_task_pt_regs */
@@ -132,6 +133,7 @@ typedef struct pt_regs user_regs;
 #define NR_RECVMMSG    243
 #define NR_SENDMMSG    269
 #define SYSCALL_NUMBER regs[8]
+#define SYSCALL_SOCKET regs[0]
 #define SYSCALL_BUFFER regs[1]
 #define SYSCALL_SIZE   regs[2]
 #define STACK_BYTES    16384

@@ -324,7 +324,7 @@ def _check_tcp(entry, client_port, rows):
     """An entry's TCP facts against the segments of its connection."""
     tcp = {name: entry.at(f"network.tcp.{name}")
            for name in ("seq", "ack", "rtt_us", "retransmits")}
-    check(None not in tcp.values(), f"{entry.target()}: network.tcp is {tcp}")
+    check(None not in tcp.values(), f"{entry['side']} {entry.target()}: network.tcp is {tcp}")
     requests = [row for row in rows if row[0] == client_port and row[4]]
     responses = [row for row in rows if row[1] == client_port and row[4]]
     check(any(_ahead(tcp["seq"], seq) < size for _, _, seq, _, size in requests),
