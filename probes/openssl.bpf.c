@@ -137,6 +137,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	call->many_sockets = 0;
 	call->on_unix = 0;
 	call->tcp_flags = 0;
+	call->tcp = (struct wire_tcp){};
 	call->record = (struct record_place){};
 	call->is_inner = depth > 0;
 	call->ports = 0;
@@ -306,30 +307,18 @@ static __always_inline bool place_is_known(const struct record_place *record,
 		record->payload > call->moved);
 }
 
-/* What is known of TCP where the call's bytes begin. WIRE_TCP_SEQ, WIRE_TCP_STATE. */
-static __always_inline __u8 fill_tcp(struct wire_tcp *tcp, const struct connection_state *state,
-				     const struct call *call, __u8 direction)
+/* Leaves in call->tcp and call->tcp_flags what is known of TCP where the call's bytes begin. */
+static __always_inline void settle_tcp(const struct connection_state *state, struct call *call)
 {
-	__u8 flags = call->tcp_flags;
-
-	__builtin_memset(tcp, 0, sizeof(*tcp));
-	if (state->tuple.transport != WIRE_TCP || !state->sock)
-		return 0;
-	if (flags & WIRE_TCP_STATE) {
-		tcp->rtt_us = call->tcp.rtt_us;
-		tcp->retransmits = call->tcp.retransmits;
+	if (call->direction == WIRE_READ && place_is_known(&state->record, call)) {
+		call->tcp.seq = state->record.seq;
+		call->tcp.ack = state->record.ack;
+		call->tcp_flags |= WIRE_TCP_SEQ;
 	}
-	if (direction == WIRE_READ && place_is_known(&state->record, call)) {
-		tcp->seq = state->record.seq;
-		tcp->ack = state->record.ack;
-		flags |= WIRE_TCP_SEQ;
-	} else if (flags & WIRE_TCP_SEQ && !(state->flags & STATE_WRITE_BLOCKED)) {
-		tcp->seq = call->tcp.seq;
-		tcp->ack = call->tcp.ack;
-	} else {
-		flags &= ~WIRE_TCP_SEQ;
-	}
-	return flags;
+	if (call->direction == WIRE_WRITE && state->flags & STATE_WRITE_BLOCKED)
+		call->tcp_flags &= ~WIRE_TCP_SEQ;
+	if (!state->sock || state->tuple.transport != WIRE_TCP)
+		call->tcp_flags = 0;
 }
 
 /*
@@ -357,7 +346,8 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 				    __u8 direction, __u32 moved, __u32 captured)
 {
 	void *source = (void *)(call->buffer + call->reported);
-	__u8 flags = (state->flags & WIRE_FROM_START) | (call->reported ? 0 : WIRE_CALL_START);
+	__u8 flags = (state->flags & WIRE_FROM_START) |
+		     (call->reported ? 0 : WIRE_CALL_START | call->tcp_flags);
 	__u64 position = state->position[direction] + call->reported;
 	struct wire_data *record;
 	long read_failed = 0;
@@ -394,10 +384,7 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	record->walk_from = walk__name(&state->walks[direction]);
 	record->other_position = state->position[1 - direction];
 	record->other_lost_bytes = state->lost_bytes[1 - direction];
-	if (flags & WIRE_CALL_START)
-		flags |= fill_tcp(&record->tcp, state, call, direction);
-	else
-		__builtin_memset(&record->tcp, 0, sizeof(record->tcp));
+	record->tcp = call->tcp;
 	record->moved = moved;
 	record->captured = captured;
 	record->direction = direction;
@@ -408,27 +395,44 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	bpf_ringbuf_submit(record, wakeup(state->captured[direction] % URGENT_BYTES < captured));
 }
 
+struct report {
+	struct connection_state *state;
+	struct call *call;
+	__u8 direction;
+};
+
+/* A full piece, where more than that is left. 1 at the end, for bpf_loop. */
+static long report_full_piece(__u32 index, struct report *report)
+{
+	struct call *call = report->call;
+
+	if (!call->buffer || call->wanted - call->reported <= PIECE_BYTES)
+		return 1;
+	report_piece(report->state, call, report->direction & 1, PIECE_BYTES, PIECE_BYTES);
+	return 0;
+}
+
 /*
  * Reports the bytes of the call from call->reported to call->wanted, at least by one record, though
  * it be empty: that tells when the end of a skip passed. Progress is kept in the call, in map
  * memory, because the verifier would follow every value that a register could have.
  */
-static __noinline int report_call(struct connection_state *state, struct call *call, __u8 direction)
+static __always_inline void report_call(struct connection_state *state, struct call *call,
+					__u8 direction, bool can_loop)
 {
-	direction &= 1;
-	for (int i = 0; i < MAX_PIECES; i++) {
-		__u64 rest = call->wanted - call->reported;
+	struct report report = {.state = state, .call = call, .direction = direction};
+	__u64 rest;
 
-		if (!call->buffer)
-			break;
-		if (rest <= PIECE_BYTES) {
-			report_piece(state, call, direction, rest + call->tail, rest);
-			return 0;
-		}
-		report_piece(state, call, direction, PIECE_BYTES, PIECE_BYTES);
-	}
-	report_piece(state, call, direction, call->moved - call->reported, 0);
-	return 0;
+	if (can_loop)
+		bpf_loop(MAX_PIECES, report_full_piece, &report, 0);
+	else
+		for (int i = 0; i < MAX_PIECES && !report_full_piece(i, &report); i++)
+			;
+	rest = call->wanted - call->reported;
+	if (call->buffer && rest <= PIECE_BYTES)
+		report_piece(state, call, direction, rest + call->tail, rest);
+	else
+		report_piece(state, call, direction, call->moved - call->reported, 0);
 }
 
 /*
@@ -484,7 +488,7 @@ static __always_inline void commit(struct connection_state *state, struct call *
 		}
 	}
 	if (report)
-		report_call(state, call, direction);
+		report_call(state, call, direction, can_walk);
 	/* What was left out behind that is the next record's to tell. */
 	if (walked)
 		state->body_bytes[direction] += call->payload;
@@ -610,6 +614,7 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 		if (outer->sock == call->sock && state->sock == call->sock)
 			outer->tuple = state->tuple;
 	}
+	settle_tcp(state, call);
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1, can_walk);
 	if (call->direction == WIRE_READ && call->moved && state->record.known == PLACE_OF_FIRST)
