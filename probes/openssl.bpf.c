@@ -23,7 +23,9 @@
  * reported without its bytes: within a body, where the parser can do without, that changes nothing.
  */
 #define PIECE_BYTES 16384
-#define MAX_PIECES  64
+/* Without bpf_loop, since the verifier walks each turn of a loop: fewer and larger ones. */
+#define LARGE_PIECE_BYTES 65536
+#define MAX_PIECES	  64
 
 /* Each time a stream has delivered so much, the program is woken: it may say that it is enough. */
 #define URGENT_BYTES (256 * 1024)
@@ -363,8 +365,10 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 		RESERVE_AND_READ(record, source, captured, read_failed, 2048);
 	else if (captured <= 4096)
 		RESERVE_AND_READ(record, source, captured, read_failed, 4096);
-	else
+	else if (captured <= PIECE_BYTES)
 		RESERVE_AND_READ(record, source, captured, read_failed, PIECE_BYTES);
+	else
+		RESERVE_AND_READ(record, source, captured, read_failed, LARGE_PIECE_BYTES);
 	if (!record) {
 		count(&shared.events_lost);
 		state->lost_bytes[direction] += moved;
@@ -401,15 +405,21 @@ struct report {
 	__u8 direction;
 };
 
-/* A full piece, where more than that is left. 1 at the end, for bpf_loop. */
-static long report_full_piece(__u32 index, struct report *report)
+/* A piece of `size`, where more than that is left. 1 at the end. */
+static __always_inline long report_full(struct report *report, __u32 size)
 {
 	struct call *call = report->call;
 
-	if (!call->buffer || call->wanted - call->reported <= PIECE_BYTES)
+	if (!call->buffer || call->wanted - call->reported <= size)
 		return 1;
-	report_piece(report->state, call, report->direction & 1, PIECE_BYTES, PIECE_BYTES);
+	report_piece(report->state, call, report->direction & 1, size, size);
 	return 0;
+}
+
+/* For bpf_loop. */
+static long report_full_piece(__u32 index, struct report *report)
+{
+	return report_full(report, PIECE_BYTES);
 }
 
 /*
@@ -423,11 +433,16 @@ static __always_inline void report_call(struct connection_state *state, struct c
 	struct report report = {.state = state, .call = call, .direction = direction};
 	__u64 rest;
 
-	if (can_loop)
+	if (can_loop) {
 		bpf_loop(MAX_PIECES, report_full_piece, &report, 0);
-	else
-		for (int i = 0; i < MAX_PIECES && !report_full_piece(i, &report); i++)
-			;
+	} else {
+		for (int i = 0; i < MAX_PIECES * PIECE_BYTES / LARGE_PIECE_BYTES; i++)
+			if (report_full(&report, LARGE_PIECE_BYTES))
+				break;
+		for (int i = 0; i < LARGE_PIECE_BYTES / PIECE_BYTES; i++)
+			if (report_full(&report, PIECE_BYTES))
+				break;
+	}
 	rest = call->wanted - call->reported;
 	if (call->buffer && rest <= PIECE_BYTES)
 		report_piece(state, call, direction, rest + call->tail, rest);
