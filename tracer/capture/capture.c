@@ -764,10 +764,14 @@ static void capture__sweep(struct capture *capture)
 		return;
 	if (capture->ended_since_sweep)
 		probe_set__sweep(capture->probes, is_stale, capture);
-	if (capture->nests_since_sweep)
-		HASH_ITER(hh, capture->processes, process, next)
-	if (process->nesting == NESTING_SUFFICES)
+	HASH_ITER(hh, capture->processes, process, next)
+	{
+		if (process->nesting != NESTING_SUFFICES || !process->bios[0].bio)
+			continue;
+		log_debug("process %u: its TLS calls use sockets, no probes on BIO functions",
+			  process->pid);
 		capture__detach_bios(capture, process);
+	}
 	capture->ended_since_sweep = false;
 	capture->nests_since_sweep = false;
 	capture->swept_ns = now;
@@ -850,6 +854,9 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 	capture->uretprobes = uretprobe__is_safe();
 	err = probe_set__new(&probe_options, &capture->probes, &step);
 	status = err ? say_cannot(step, err) : capture__check_namespace(capture);
+	if (!status && probe_set__backend(capture->probes) == SOCKET_BACKENDS)
+		log_warning("this kernel has no way to see socket calls: only connections whose "
+			    "descriptor a TLS library knows will be named");
 	capture->places = !status && !options->classic && probe_set__places(capture->probes);
 	if (!status)
 		status = capture__attach_targets(capture);

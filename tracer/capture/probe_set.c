@@ -664,7 +664,8 @@ uint64_t probe_set__events_lost(const struct probe_set *set)
 {
 	const struct shared *shared = &set->bpf->bss->shared;
 
-	log_verbose("no room for %llu records, %llu calls, %llu connections", shared->events_lost,
-		    shared->calls_lost, shared->connections_lost);
+	if (shared->events_lost || shared->calls_lost || shared->connections_lost)
+		log_verbose("no room for %llu records, %llu calls, %llu connections",
+			    shared->events_lost, shared->calls_lost, shared->connections_lost);
 	return shared->events_lost + shared->calls_lost + shared->connections_lost;
 }
