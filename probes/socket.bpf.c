@@ -155,7 +155,7 @@ static __always_inline void socket_in_tls_call(struct sock *sk, struct call *cal
 		note_receiving(record, moment);
 	if (is_first)
 		note_socket(sk, call, state);
-	if (call->sock != (__u64)sk || call->on_unix)
+	if (call->sock != (__u64)sk || call->on_unix || !is_tcp(sk))
 		return;
 	if (is_first && direction == WIRE_WRITE && call->direction == WIRE_WRITE)
 		note_sent(sk, call, result, moment);

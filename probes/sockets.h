@@ -12,6 +12,7 @@
 #define AF_INET	    2
 #define AF_INET6    10
 #define SOCK_STREAM 1
+#define IPPROTO_TCP 6
 
 #define S_IFMT	 0170000
 #define S_IFSOCK 0140000
@@ -34,6 +35,12 @@ struct socket_identity {
 static __always_inline bool is_unix(const struct sock *sk)
 {
 	return BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
+}
+
+/* Whether it is a struct tcp_sock: one of MPTCP has addresses as well, and is none. */
+static __always_inline bool is_tcp(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
 }
 
 /* Whether the socket is one that TLS can be on: a stream, and connected. */

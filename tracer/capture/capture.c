@@ -68,6 +68,9 @@ struct program {
 /* Files with BIO functions that one process can have probes in: its own, and two libraries. */
 #define PROCESS_BIOS 3
 
+/* Executables of which something is remembered. */
+#define PROGRAMS_MAX 4096
+
 struct process {
 	uint32_t pid;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: started, attached to or executed its program */
@@ -291,13 +294,13 @@ static void capture__detach_bios(struct capture *capture, struct process *proces
 	}
 }
 
-/* What was learned of the program that a process runs. NULL without memory. */
+/* What was learned of the program that a process runs. NULL without memory, or room. */
 static struct program *capture__program(struct capture *capture, const char *path)
 {
 	struct program *program;
 
 	HASH_FIND_STR(capture->programs, path, program);
-	if (program)
+	if (program || HASH_COUNT(capture->programs) >= PROGRAMS_MAX)
 		return program;
 	program = calloc(1, sizeof(*program));
 	if (!program)
