@@ -34,6 +34,7 @@ int bio_write_entry(struct pt_regs *ctx)
 	struct record_key record;
 	struct call *call;
 
+	stay_on_kernel_stack(ctx);
 	call = thread ? unconnected_call(thread, &state) : NULL;
 	if (!call || !record_at(PT_REGS_PARM2(ctx), (__u32)PT_REGS_PARM3(ctx), &record))
 		return 0;
@@ -51,6 +52,7 @@ int bio_read_entry(struct pt_regs *ctx)
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	struct connection_state *state;
 
+	stay_on_kernel_stack(ctx);
 	if (!thread || !unconnected_call(thread, &state))
 		return 0;
 	thread->bio_buffer = PT_REGS_PARM2(ctx);
@@ -70,6 +72,7 @@ int bio_read_exit(struct pt_regs *ctx)
 	struct deliverer *deliverer;
 	struct call *call;
 
+	stay_on_kernel_stack(ctx);
 	if (!thread || !thread->bio_buffer || thread->bio_stack != stack_at_entry(ctx, true))
 		return 0;
 	buffer = thread->bio_buffer;

@@ -100,6 +100,14 @@ struct {
 	__type(value, struct stream_directive);
 } directives __weak SEC(".maps");
 
+/* What follows the return of a TLS call, for all functions: set by the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} after_return __weak SEC(".maps");
+
 struct shared shared __weak;
 
 char LICENSE[] __weak SEC("license") = "Dual BSD/GPL";
@@ -121,6 +129,21 @@ static __always_inline __u64 stack_at_entry(struct pt_regs *ctx, bool is_exit)
 	__u64 stack = PT_REGS_SP(ctx) + (cookie >> COOKIE_STACK_SHIFT);
 
 	return cookie & COOKIE_RETURN ? stack - RETURN_POPS : stack;
+}
+
+/* Always false, which the verifier knows when it walks the program, but not before. */
+const volatile bool never __weak = false;
+
+/*
+ * In every program that a uprobe runs. From 6.13 on, programs of their type can be given a stack
+ * per CPU (kernel commit 7d1cd70d4b16), as if they could not be preempted. Uprobes can, and then
+ * two threads work on one stack. A program that holds a tail call stays on the kernel's own
+ * (check_max_stack_depth()): this one is never made.
+ */
+static __always_inline void stay_on_kernel_stack(void *ctx)
+{
+	if (never)
+		bpf_tail_call(ctx, &after_return, 0);
 }
 
 static __always_inline void count(__u64 *counter)

@@ -101,6 +101,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	struct thread *thread;
 	struct call *call;
 
+	stay_on_kernel_stack(ctx);
 	thread = thread_of_current();
 	if (!thread)
 		return 0;
@@ -611,6 +612,7 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 	struct connection_state *state;
 	struct call *call, *outer;
 
+	stay_on_kernel_stack(ctx);
 	if (!thread || thread->depth >= MAX_DEPTH)
 		return 0;
 	call = &thread->calls[thread->depth];
@@ -660,12 +662,6 @@ int commit_plain(struct pt_regs *ctx)
 }
 
 /* Filled by the loader. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(__u32));
-} after_return SEC(".maps");
 
 /* A data function returned after moving `size` bytes (0: none, whatever the reason). */
 static __always_inline int finish(struct pt_regs *ctx, struct call *call, __u64 size, bool at_end)
@@ -789,6 +785,7 @@ int new_exit(struct pt_regs *ctx)
 	struct connection_key key;
 	struct connection_state *state;
 
+	stay_on_kernel_stack(ctx);
 	if (!object || !is_traced())
 		return 0;
 	key = key_of(object);
@@ -805,6 +802,7 @@ int up_ref_entry(struct pt_regs *ctx)
 	struct connection_key key = key_of(PT_REGS_PARM1(ctx));
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
+	stay_on_kernel_stack(ctx);
 	if (state)
 		__sync_fetch_and_add(&state->references, 1);
 	return 0;
@@ -818,6 +816,7 @@ int free_entry(struct pt_regs *ctx)
 	struct connection_key key = key_of(object);
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
+	stay_on_kernel_stack(ctx);
 	if (!state)
 		return 0;
 	if (state->references) {
@@ -843,6 +842,7 @@ int clear_entry(struct pt_regs *ctx)
 	struct connection_state *state;
 	__u32 references;
 
+	stay_on_kernel_stack(ctx);
 	if (!is_traced())
 		return 0;
 	state = bpf_map_lookup_elem(&connections, &key);
@@ -866,6 +866,7 @@ static __always_inline int set_fd(struct pt_regs *ctx, bool both)
 	struct connection_state *state;
 	__u64 sock_before;
 
+	stay_on_kernel_stack(ctx);
 	if (!is_traced())
 		return 0;
 	state = connection_of(ctx, object);
@@ -898,6 +899,7 @@ int shutdown_entry(struct pt_regs *ctx)
 	struct connection_key key = key_of(object);
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
+	stay_on_kernel_stack(ctx);
 	if (state && has_moved(state) && !(state->flags & STATE_SHUTDOWN)) {
 		state->flags |= STATE_SHUTDOWN;
 		report_close(state, object, WIRE_CLOSE_SHUTDOWN);

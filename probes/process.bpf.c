@@ -197,6 +197,7 @@ int loader_mapped(struct pt_regs *ctx)
 	struct wire_header *record;
 	__u64 pages;
 
+	stay_on_kernel_stack(ctx);
 	if (!process)
 		return 0;
 	pages = BPF_CORE_READ(task, mm, exec_vm);

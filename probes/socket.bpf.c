@@ -27,7 +27,10 @@ struct {
 	__type(value, __u64);
 } receiving SEC(".maps");
 
-/* Number of arguments of tcp_recvmsg: 6 before 5.19 (kernel commit ec095263a965), then 5. */
+/*
+ * Number of arguments of tcp_recvmsg: 6 before 5.19 (kernel commit ec095263a965, without nonblock),
+ * then 5, and 4 in 7.2 (without addr_len).
+ */
 const volatile __u32 recvmsg_arguments = 5;
 
 static __always_inline void read_tcp_state(struct sock *sk, struct call *call)
@@ -301,8 +304,10 @@ int fexit_tcp_receive(__u64 *ctx)
 	/* As it stands: the verifier refuses a context with a variable offset. */
 	if (recvmsg_arguments == 6)
 		asm volatile("%0 = *(u64 *)(%1 + 48)" : "=r"(result) : "r"(ctx));
-	else
+	else if (recvmsg_arguments == 5)
 		asm volatile("%0 = *(u64 *)(%1 + 40)" : "=r"(result) : "r"(ctx));
+	else
+		asm volatile("%0 = *(u64 *)(%1 + 32)" : "=r"(result) : "r"(ctx));
 	return socket_call((struct sock *)ctx[0], WIRE_READ, (int)result, AFTER);
 }
 
