@@ -32,14 +32,17 @@ int bio_write_entry(struct pt_regs *ctx)
 	struct connection_state *state;
 	struct emitter emitter = {};
 	struct record_key record;
+	bool is_ciphertext;
 	struct call *call;
 
 	stay_on_kernel_stack(ctx);
 	call = thread ? unconnected_call(thread, &state) : NULL;
-	if (!call || !record_at(PT_REGS_PARM2(ctx), (__u32)PT_REGS_PARM3(ctx), &record))
+	if (!call || !state || call->sock ||
+	    !record_at(PT_REGS_PARM2(ctx), (__u32)PT_REGS_PARM3(ctx), &record, &is_ciphertext) ||
+	    !is_ciphertext)
 		return 0;
 	emitter.object = call->object;
-	emitter.generation = state ? state->generation : 0;
+	emitter.generation = state->generation;
 	bpf_map_update_elem(&emitted, &record, &emitter, BPF_ANY);
 	return 0;
 }
@@ -70,6 +73,7 @@ int bio_read_exit(struct pt_regs *ctx)
 	struct connection_state *state;
 	struct record_key record = {};
 	struct deliverer *deliverer;
+	bool is_ciphertext;
 	struct call *call;
 
 	stay_on_kernel_stack(ctx);
@@ -80,7 +84,7 @@ int bio_read_exit(struct pt_regs *ctx)
 	call = unconnected_call(thread, &state);
 	if (!call || call->sock || size < FINGERPRINT_BYTES)
 		return 0;
-	if (!record_at(buffer, size, &record)) {
+	if (!record_at(buffer, size, &record, &is_ciphertext)) {
 		record.pid = id >> 32;
 		if (bpf_probe_read_user(record.fingerprint, FINGERPRINT_BYTES, (void *)buffer))
 			return 0;

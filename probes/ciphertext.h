@@ -5,7 +5,8 @@
  *
  * Inside a TLS call the library hands each record to BIO_write, and takes each from BIO_read; the
  * same bytes go out, or came in, on a socket. A record is known by the first 16 bytes behind its
- * header, which are ciphertext: two records with the same ones do not occur by chance. What is
+ * header; of those of type application data (what TLS 1.3 encrypts of a handshake is as well) they
+ * are ciphertext, and two with the same ones do not occur by chance. What is
  * written is remembered when the library emits it, and found at the first socket call that sends
  * it, on whatever thread; what is read is remembered when a socket delivers it, and found when the
  * library takes it, at the socket that delivered it last. So where bytes pass several sockets of
@@ -29,7 +30,7 @@ struct record_key {
 	__u8 fingerprint[FINGERPRINT_BYTES];
 };
 
-/* Who emitted a record; generation 0: a connection that had no state yet. */
+/* Who emitted a record. */
 struct emitter {
 	__u64 object;
 	__u64 generation;
@@ -55,6 +56,13 @@ struct {
 	__type(value, struct deliverer);
 } delivered __weak SEC(".maps");
 
+static __always_inline void forget_socket(struct connection_state *state)
+{
+	state->sock = 0;
+	state->ports = 0;
+	__builtin_memset(&state->tuple, 0, sizeof(state->tuple));
+}
+
 /* A connection's socket was found. Told by itself only when bytes were reported without it. */
 static __always_inline void connection_found(struct connection_state *state, __u64 object,
 					     const struct socket_identity *socket,
@@ -66,7 +74,12 @@ static __always_inline void connection_found(struct connection_state *state, __u
 		return;
 	state->sock = socket->sock;
 	state->ports = socket->ports;
-	state->tuple = *tuple;
+	/* The source last: another thread that reads it meanwhile must not find it without
+	 * addresses. */
+	__builtin_memcpy(state->tuple.local, tuple->local, sizeof(tuple->local));
+	__builtin_memcpy(state->tuple.peer, tuple->peer, sizeof(tuple->peer));
+	barrier();
+	*(volatile __u64 *)&state->tuple = *(const __u64 *)tuple;
 	if (!state->position[0] && !state->position[1])
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
@@ -82,10 +95,11 @@ static __always_inline void connection_found(struct connection_state *state, __u
 }
 
 /*
- * The key of the record that begins at `data`; its payload's length, or 0 when none begins there,
- * or fewer than `size` bytes of it are there.
+ * The key of the record that begins at `data`, and whether it may be one; its payload's length, or
+ * 0 when none begins there, or fewer than `size` bytes of it are there.
  */
-static __always_inline __u32 record_at(__u64 data, __u64 size, struct record_key *ret_key)
+static __always_inline __u32 record_at(__u64 data, __u64 size, struct record_key *ret_key,
+				       bool *ret_is_ciphertext)
 {
 	__u8 head[TLS_HEADER_BYTES + FINGERPRINT_BYTES];
 	__u32 payload;
@@ -95,6 +109,8 @@ static __always_inline __u32 record_at(__u64 data, __u64 size, struct record_key
 	payload = tls_payload_bytes(head);
 	if (payload < FINGERPRINT_BYTES)
 		return 0;
+	/* A handshake's records are in the clear, and may be the same for all connections. */
+	*ret_is_ciphertext = head[0] == TLS_APPLICATION_DATA;
 	ret_key->pid = current_pid();
 	ret_key->pad = 0;
 	__builtin_memcpy(ret_key->fingerprint, head + TLS_HEADER_BYTES, FINGERPRINT_BYTES);

@@ -53,12 +53,12 @@ enum function {
 #define MAX_UNNESTED 3
 
 /*
- * struct ssl_st: where its rbio is; from 3.2 on, behind a head whose first word is 0 where it was a
- * version number. struct bio_st: where the descriptor is; from 3.0 on the method is its second
- * word. BIO_METHOD begins with its type and name.
+ * struct ssl_st: where its rbio and wbio are; from 3.2 on, behind a head whose first word is 0
+ * where it was a version number. struct bio_st: where the descriptor is; from 3.0 on the method is
+ * its second word. BIO_METHOD begins with its type and name.
  */
-#define SSL_RBIO	16
-#define SSL_RBIO_3_2	80
+#define SSL_BIOS	16
+#define SSL_BIOS_3_2	80
 #define BIO_NUM		48
 #define BIO_NUM_3_0	56
 #define BIO_TYPE_SOCKET 0x505
@@ -186,6 +186,9 @@ static __always_inline struct call *leave(struct pt_regs *ctx, __u8 function)
 				outer->tuple = call->tuple;
 				outer->tcp = call->tcp;
 				outer->tcp_flags = call->tcp_flags;
+				if (outer->object != call->object ||
+				    outer->direction != call->direction)
+					outer->tcp_flags &= ~WIRE_TCP_SEQ;
 			} else if (outer->sock != call->sock) {
 				outer->many_sockets = 1;
 			}
@@ -282,14 +285,16 @@ static __always_inline void learn_socket(struct connection_state *state, const s
 	/* A descriptor is what the program said, a socket call what it did; records prove it. */
 	if (state->tuple.source == WIRE_TUPLE_CIPHERTEXT)
 		return;
+	if (state->sock && call->on_unix && state->tuple.transport == WIRE_TCP)
+		return;
 	if (state->sock && state->tuple.source == WIRE_TUPLE_NESTED) {
+		forget_socket(state);
 		state->flags |= STATE_AMBIGUOUS;
-		__builtin_memset(&state->tuple, 0, sizeof(state->tuple));
 		return;
 	}
 	if (call->tuple.source == WIRE_TUPLE_NONE)
 		return;
-	state->sock = 0;
+	forget_socket(state);
 	connection_found(state, call->object, &socket, &call->tuple);
 }
 
@@ -303,6 +308,8 @@ static __always_inline bool place_is_known(const struct record_place *record,
 {
 	__u64 added = record->payload - call->moved;
 
+	if (record->receiving) /* its return was missed */
+		return false;
 	if (record->known != PLACE_OF_FIRST)
 		return record->known;
 	return added == 17 || added == 24 || added == 16 ||
@@ -320,7 +327,9 @@ static __always_inline void settle_tcp(const struct connection_state *state, str
 	}
 	if (call->direction == WIRE_WRITE && state->flags & STATE_WRITE_BLOCKED)
 		call->tcp_flags &= ~WIRE_TCP_SEQ;
-	if (!state->sock || state->tuple.transport != WIRE_TCP)
+	/* Of the connection's socket alone. */
+	if (!state->sock || state->tuple.transport != WIRE_TCP || call->many_sockets ||
+	    (call->sock && call->sock != state->sock))
 		call->tcp_flags = 0;
 }
 
@@ -522,8 +531,9 @@ static __always_inline __u64 stored_length(const struct call *call)
 }
 
 /*
- * The descriptor of an object's socket BIO, -1 when it has none. Where the BIO is in the object,
- * and the descriptor in the BIO, differs between versions; what is found must call itself a socket.
+ * The descriptor of an object's socket BIO, for both directions; -1 when it has none. Where the BIO
+ * is in the object, and the descriptor in the BIO, differs between versions; what is found must
+ * call itself a socket.
  */
 static __always_inline int fd_of_bio(__u64 object)
 {
@@ -532,14 +542,14 @@ static __always_inline int fd_of_bio(__u64 object)
 		__u32 pad;
 		__u64 name;
 	} method;
-	__u64 bio = 0, words[2] = {}, name = 0, at;
+	__u64 bios[2] = {}, words[2] = {}, name = 0, at;
 	__u32 head = 1;
 	int fd = -1;
 
 	bpf_probe_read_user(&head, sizeof(head), (void *)object);
-	at = head ? SSL_RBIO : SSL_RBIO_3_2;
-	if (bpf_probe_read_user(&bio, sizeof(bio), (void *)(object + at)) ||
-	    bpf_probe_read_user(words, sizeof(words), (void *)bio))
+	at = head ? SSL_BIOS : SSL_BIOS_3_2;
+	if (bpf_probe_read_user(bios, sizeof(bios), (void *)(object + at)) || bios[0] != bios[1] ||
+	    bpf_probe_read_user(words, sizeof(words), (void *)bios[0]))
 		return -1;
 	for (int i = 0; i < 2; i++) {
 		/* 3.0 put the library context before the method. */
@@ -549,7 +559,7 @@ static __always_inline int fd_of_bio(__u64 object)
 		    name != SOCKET_NAME)
 			continue;
 		at = i ? BIO_NUM_3_0 : BIO_NUM;
-		if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(bio + at)))
+		if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(bios[0] + at)))
 			return fd;
 	}
 	return -1;
@@ -847,7 +857,12 @@ int clear_entry(struct pt_regs *ctx)
 		return 0;
 	state = bpf_map_lookup_elem(&connections, &key);
 	if (state && !has_moved(state)) {
-		state->flags |= WIRE_FROM_START;
+		/* A descriptor stays: the library clears the object when the handshake begins. */
+		if (state->tuple.source != WIRE_TUPLE_FD)
+			forget_socket(state);
+		state->record = (struct record_place){};
+		state->unnested = 0;
+		state->flags = WIRE_FROM_START;
 		return 0;
 	}
 	references = state ? state->references : 0;
@@ -873,10 +888,12 @@ static __always_inline int set_fd(struct pt_regs *ctx, bool both)
 	if (!state || has_moved(state))
 		return 0;
 	sock_before = state->sock;
-	state->sock = 0;
+	forget_socket(state);
 	if (learn_fd(state, object, (int)PT_REGS_PARM2(ctx)) && !both && sock_before &&
-	    sock_before != state->sock)
+	    sock_before != state->sock) {
+		forget_socket(state);
 		state->flags |= STATE_AMBIGUOUS; /* it reads from another than it writes to */
+	}
 	return 0;
 }
 

@@ -90,7 +90,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!process)
 		return 0;
 	copy = *process;
-	copy.flags &= ~(TRACED_COMMAND | TRACED_UNNESTED);
+	copy.flags &= ~(TRACED_COMMAND | TRACED_UNNESTED | TRACED_CIPHERTEXT);
 	bpf_map_update_elem(&traced, &child_pid, &copy, BPF_ANY);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {

@@ -65,7 +65,7 @@ static __always_inline void note_sent(struct sock *sk, struct call *call, long r
 
 	read_tcp_state(sk, call);
 	if (!read_header(header) || header[0] != TLS_APPLICATION_DATA ||
-	    tls_payload_bytes(header) <= least)
+	    tls_payload_bytes(header) < least + TLS_TAG_BYTES)
 		return;
 	call->tcp.seq = BPF_CORE_READ(tcp, write_seq);
 	if (moment == AFTER && result > 0)
@@ -101,8 +101,12 @@ static __always_inline void note_received(struct sock *sk, struct call *call,
 		return;
 	record->rest = size < whole ? whole - size : 0;
 	record->payload = whole - TLS_HEADER_BYTES;
-	if (header[0] == TLS_APPLICATION_DATA)
-		record->known = size <= whole ? PLACE_KNOWN : PLACE_OF_FIRST;
+	if (header[0] != TLS_APPLICATION_DATA)
+		return;
+	if (size <= whole)
+		record->known = PLACE_KNOWN;
+	else if (call->direction == WIRE_READ)
+		record->known = PLACE_OF_FIRST;
 	record->seq = BPF_CORE_READ(tcp, copied_seq) - size;
 	record->ack = BPF_CORE_READ(tcp, write_seq);
 }
@@ -115,6 +119,26 @@ static __always_inline void note_receiving(struct record_place *record, enum mom
 		record->rest = 0;
 	}
 	record->receiving = moment == BEFORE;
+}
+
+/*
+ * Whether a socket that is new to a connection carries its records, as far as that can be told: a
+ * program logs in the middle of a TLS call, wakes another thread over a pair of unix sockets. What
+ * is sent begins as a record. Of what is received a unix socket must show as much.
+ */
+static __always_inline bool carries_records(struct sock *sk, __u8 direction, long result,
+					    enum moment moment)
+{
+	__u8 header[TLS_HEADER_BYTES];
+
+	/* io_uring completes other calls in the middle of one. */
+	if (socket_of_syscall() != sk)
+		return false;
+	if (direction == WIRE_READ && !is_unix(sk))
+		return true;
+	if (direction == WIRE_READ && (moment == BEFORE || result < TLS_HEADER_BYTES))
+		return false;
+	return read_header(header) && tls_payload_bytes(header);
 }
 
 /* The call uses a socket: one, unless it is a unix socket beside one of TCP. */
@@ -146,23 +170,28 @@ static __always_inline void socket_in_tls_call(struct sock *sk, struct call *cal
 {
 	struct connection_key key = {.pid = current_pid(), .object = call->object};
 	bool receives = direction == WIRE_READ && moment != BEFORE && result > 0;
-	bool is_first = moment != RETURNED && call->sock != (__u64)sk;
+	bool is_first = call->sock != (__u64)sk, is_known;
 	struct connection_state *state;
 	struct record_place *record;
 
 	if (!is_first && !receives && moment == AFTER)
 		return;
 	state = bpf_map_lookup_elem(&connections, &key);
-	record = state ? &state->record : &call->record;
+	record = &call->record;
+	if (state) {
+		record = &state->record;
+		asm volatile("" : "+r"(record)); /* no address before the check, for the verifier */
+	}
 	if (direction == WIRE_READ && moment != AFTER)
 		note_receiving(record, moment);
-	if (is_first)
+	is_known = state && state->sock == (__u64)sk;
+	if (is_first && (is_known || carries_records(sk, direction, result, moment)))
 		note_socket(sk, call, state);
 	if (call->sock != (__u64)sk || call->on_unix || !is_tcp(sk))
 		return;
 	if (is_first && direction == WIRE_WRITE && call->direction == WIRE_WRITE)
 		note_sent(sk, call, result, moment);
-	if (receives)
+	if (receives && (is_known || !state || !state->sock))
 		note_received(sk, call, record, result);
 }
 
@@ -172,16 +201,17 @@ static __always_inline void find_emitter(struct sock *sk, struct user_buffer *bu
 	struct connection_key key = {.pid = current_pid()};
 	struct connection_state *state;
 	struct socket_identity socket;
+	struct emitter *emitter, found;
 	struct record_key record;
-	struct emitter *emitter;
 	struct wire_tuple tuple;
+	bool is_ciphertext;
 	__u32 payload;
 
 	for (int i = 0; i < MAX_RECORDS_WALKED; i++) {
-		payload = record_at(buffer->data, buffer->size, &record);
+		payload = record_at(buffer->data, buffer->size, &record, &is_ciphertext);
 		if (!payload)
 			return;
-		emitter = bpf_map_lookup_elem(&emitted, &record);
+		emitter = is_ciphertext ? bpf_map_lookup_elem(&emitted, &record) : NULL;
 		if (emitter)
 			break;
 		buffer->data += TLS_HEADER_BYTES + payload;
@@ -191,12 +221,14 @@ static __always_inline void find_emitter(struct sock *sk, struct user_buffer *bu
 	}
 	if (!emitter || !identify_socket(sk, &socket))
 		return;
-	key.object = emitter->object;
-	state = bpf_map_lookup_elem(&connections, &key);
-	if (!state || (emitter->generation && emitter->generation != state->generation))
-		return;
-	bpf_map_delete_elem(&emitted, &record);
 	read_tuple(sk, WIRE_TUPLE_CIPHERTEXT, &tuple);
+	found = *emitter;
+	if (bpf_map_delete_elem(&emitted, &record))
+		return; /* another thread has it, or it was pushed out */
+	key.object = found.object;
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (!state || found.generation != state->generation)
+		return;
 	connection_found(state, key.object, &socket, &tuple);
 }
 
@@ -205,12 +237,13 @@ static __always_inline void note_delivered(struct sock *sk, struct user_buffer *
 {
 	struct deliverer deliverer = {};
 	struct record_key record;
+	bool is_ciphertext;
 	__u32 payload;
 
 	if (buffer->size > size)
 		buffer->size = size;
 	for (int i = 0; i < MAX_RECORDS_WALKED; i++) {
-		payload = record_at(buffer->data, buffer->size, &record);
+		payload = record_at(buffer->data, buffer->size, &record, &is_ciphertext);
 		if (!payload)
 			return;
 		if (!deliverer.socket.sock) {
@@ -218,7 +251,8 @@ static __always_inline void note_delivered(struct sock *sk, struct user_buffer *
 				return;
 			read_tuple(sk, WIRE_TUPLE_CIPHERTEXT, &deliverer.tuple);
 		}
-		bpf_map_update_elem(&delivered, &record, &deliverer, BPF_ANY);
+		if (is_ciphertext)
+			bpf_map_update_elem(&delivered, &record, &deliverer, BPF_ANY);
 		buffer->data += TLS_HEADER_BYTES + payload;
 		if (buffer->size < TLS_HEADER_BYTES + payload)
 			return;
@@ -254,7 +288,8 @@ static __always_inline int socket_call(struct sock *sk, __u8 direction, long res
 		socket_in_tls_call(sk, &thread->calls[top], direction, result, moment);
 		return 0;
 	}
-	if ((moment != BEFORE && result <= 0) || !buffer_of_syscall(&buffer))
+	if ((moment != BEFORE && result <= 0) || socket_of_syscall() != sk ||
+	    !buffer_of_syscall(&buffer))
 		return 0;
 	if (direction == WIRE_WRITE)
 		find_emitter(sk, &buffer);
@@ -286,7 +321,10 @@ int raw_send(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tracepoint/sock_recv_length")
 int raw_receive(struct bpf_raw_tracepoint_args *ctx)
 {
-	return socket_call((struct sock *)ctx->args[0], WIRE_READ, (int)ctx->args[1], AFTER);
+	int result = (int)ctx->args[1], flags = (int)ctx->args[2];
+
+	return socket_call((struct sock *)ctx->args[0], WIRE_READ, flags & MSG_PEEK ? 0 : result,
+			   AFTER);
 }
 
 /* tcp_sendmsg(sk, msg, size) and tcp_recvmsg(sk, msg, ...); their results follow the arguments. */
@@ -386,6 +424,7 @@ static __always_inline int direction_of_syscall(long number)
 	case NR_READV:
 	case NR_RECVFROM:
 	case NR_RECVMSG:
+	case NR_RECVMMSG:
 		return WIRE_READ;
 	}
 	return -1;
@@ -417,5 +456,8 @@ int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
 	long number = -1;
 
 	bpf_probe_read_kernel(&number, sizeof(number), &regs->SYSCALL_NUMBER);
-	return direction_of_syscall(number) == WIRE_READ ? receive_returned((long)ctx->args[1]) : 0;
+	/* recvmmsg returns a number of messages: what it received is then not known. */
+	if (direction_of_syscall(number) != WIRE_READ || number == NR_RECVMMSG)
+		return 0;
+	return receive_returned((long)ctx->args[1]);
 }

@@ -13,6 +13,7 @@
 #define AF_INET6    10
 #define SOCK_STREAM 1
 #define IPPROTO_TCP 6
+#define MSG_PEEK    2
 
 #define S_IFMT	 0170000
 #define S_IFSOCK 0140000
@@ -22,6 +23,7 @@
 #define TLS_CHANGE_CIPHER     20
 #define TLS_APPLICATION_DATA  23
 #define TLS_MAX_PAYLOAD_BYTES (16384 + 2048) /* RFC 5246 6.2.3 */
+#define TLS_TAG_BYTES	      16	     /* what encryption adds at the least (but for CCM_8) */
 
 /* A peer can ask for no smaller fragments: a call's first record has so much of its bytes. */
 #define MIN_FRAGMENT_BYTES 512 /* RFC 6066 4 */
@@ -116,6 +118,7 @@ struct user_buffer {
 #define NR_WRITE       1
 #define NR_READV       19
 #define NR_WRITEV      20
+#define NR_SENDFILE    40
 #define NR_SENDTO      44
 #define NR_RECVFROM    45
 #define NR_SENDMSG     46
@@ -133,6 +136,7 @@ typedef struct pt_regs user_regs;
 #define NR_WRITE       64
 #define NR_READV       65
 #define NR_WRITEV      66
+#define NR_SENDFILE    71
 #define NR_SENDTO      206
 #define NR_RECVFROM    207
 #define NR_SENDMSG     211
@@ -154,21 +158,50 @@ struct user_message {
 	__u64 buffers;
 };
 
+static __always_inline user_regs *regs_of_syscall(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return (user_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	return (user_regs *)(BPF_CORE_READ(task, stack) + STACK_BYTES) - 1;
+}
+
+/* The socket of the system call that the current task is in; NULL when it is on none. */
+static __always_inline struct sock *socket_of_syscall(void)
+{
+	user_regs *regs = regs_of_syscall();
+	__u64 number = 0, fd = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &regs->SYSCALL_NUMBER);
+	bpf_probe_read_kernel(&fd, sizeof(fd), &regs->SYSCALL_SOCKET);
+	switch (number) {
+	case NR_READ:
+	case NR_WRITE:
+	case NR_READV:
+	case NR_WRITEV:
+	case NR_SENDFILE:
+	case NR_SENDTO:
+	case NR_RECVFROM:
+	case NR_SENDMSG:
+	case NR_RECVMSG:
+	case NR_RECVMMSG:
+	case NR_SENDMMSG:
+		return socket_of_fd((int)fd);
+	}
+	return NULL;
+}
+
 /*
  * The buffer of the system call that the current task is in. False where that is none of those
  * that move bytes of a socket (io_uring's, sendfile).
  */
 static __always_inline bool buffer_of_syscall(struct user_buffer *ret)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	user_regs *regs = regs_of_syscall();
 	__u64 number = 0, buffer = 0;
-	user_regs *regs;
 	struct user_message message;
 
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		regs = (user_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	else
-		regs = (user_regs *)(BPF_CORE_READ(task, stack) + STACK_BYTES) - 1;
 	bpf_probe_read_kernel(&number, sizeof(number), &regs->SYSCALL_NUMBER);
 	bpf_probe_read_kernel(&buffer, sizeof(buffer), &regs->SYSCALL_BUFFER);
 	switch (number) {

@@ -211,6 +211,17 @@ out:
 	return STATUS_FAILED;
 }
 
+/* Each probe has a descriptor. The command, which runs already, keeps its limit. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* Attaches, and watches the ring. The exit status, after an error line. */
 static int trace__attach(struct trace *trace)
 {
@@ -229,6 +240,7 @@ static int trace__attach(struct trace *trace)
 		.record = on_record,
 		.context = trace,
 	};
+	raise_descriptor_limit();
 	status = capture__new(&trace->capture_options, &trace->capture);
 	if (status)
 		return status;

@@ -29,11 +29,14 @@ enum socket_backend socket_backend__of(const char *name)
 
 int socket_backend__try(enum socket_backend backend)
 {
+	int err;
+
 	switch (backend) {
 	case SOCKET_TRACEPOINTS:
 		return trial__raw_tracepoint("sock_send_length");
 	case SOCKET_FEXIT:
-		return trial__fexit("tcp_sendmsg");
+		err = trial__fexit("tcp_sendmsg");
+		return err ? err : trial__fexit("tcp_recvmsg");
 	case SOCKET_KPROBES:
 		return trial__kprobe("tcp_sendmsg");
 	case SOCKET_SYSCALLS:

@@ -24,7 +24,7 @@ const char *socket_backend__name(enum socket_backend backend);
 /* The backend of a name; SOCKET_BACKENDS when there is none. */
 enum socket_backend socket_backend__of(const char *name);
 
-/* Tries it. 0 or -errno. */
+/* Tries it. 0 or -errno; 0 for SOCKET_BACKENDS. */
 int socket_backend__try(enum socket_backend backend);
 
 /* `wanted`, or for SOCKET_BACKENDS the first that works. SOCKET_BACKENDS when none does. */

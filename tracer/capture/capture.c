@@ -345,14 +345,25 @@ static int attach_mapped(void *context, const struct mapped_file *mapped)
 	file = capture__attach_file(scan->capture, mapped, &is_new);
 	if (file && file->has_tls)
 		scan->has_tls = true;
-	if (file && file->bio && scan->process && scan->process->nesting != NESTING_SUFFICES)
-		capture__attach_bio(scan->capture, scan->process, file->bio, mapped);
 	if (!is_new)
 		return 0;
 	other = other_tls_library(mapped->path);
 	if (other)
 		scan->other = other;
 	capture__attach_beside(scan->capture, scan->root, mapped->path);
+	return 0;
+}
+
+/* The BIO functions of a process that has TLS code: without, they serve something else. */
+static int attach_mapped_bio(void *context, const struct mapped_file *mapped)
+{
+	struct scan *scan = context;
+	struct file *file;
+	bool is_new;
+
+	file = capture__attach_file(scan->capture, mapped, &is_new);
+	if (file && file->bio)
+		capture__attach_bio(scan->capture, scan->process, file->bio, mapped);
 	return 0;
 }
 
@@ -370,6 +381,8 @@ static int capture__scan(struct capture *capture, pid_t pid)
 
 	snprintf(scan.root, sizeof(scan.root), "/proc/%d/root", pid);
 	err = process__each_mapped_file(pid, attach_mapped, &scan);
+	if (!err && scan.has_tls && scan.process && scan.process->nesting != NESTING_SUFFICES)
+		process__each_mapped_file(pid, attach_mapped_bio, &scan);
 	if (!err && !scan.has_tls && scan.other)
 		log_warning("process %d uses %s, which tlstrace does not see yet", pid, scan.other);
 	return err ? err : scan.has_tls;
@@ -932,7 +945,7 @@ bool capture__pending(const struct capture *capture)
 {
 	struct pollfd ring = {.fd = probe_set__ring_fd(capture->probes), .events = POLLIN};
 
-	return poll(&ring, 1, 0) > 0;
+	return capture->ended_since_sweep || capture->nests_since_sweep || poll(&ring, 1, 0) > 0;
 }
 
 int capture__held_map_fd(const struct capture *capture)

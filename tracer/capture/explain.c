@@ -19,7 +19,8 @@
 struct explanation {
 	struct emulated emulated;
 	bool can_trace;
-	bool places; /* probes go where they cost least */
+	bool places;	  /* probes go where they cost least */
+	bool one_process; /* probes can be in one process alone */
 	bool uretprobes_safe;
 	bool has_hook;
 	bool has_loader;
@@ -121,6 +122,7 @@ static void explain_tracing(struct explanation *explanation)
 	err = probe_set__new(&options, &set, &step);
 	/* Where it cannot be told: as on most kernels. */
 	explanation->places = err || probe_set__places(set);
+	explanation->one_process = !err && probe_set__probes_one_process(set);
 	if (!err) {
 		step = "run BPF programs (BPF_PROG_TEST_RUN)";
 		err = probe_set__identify(set, STDERR_FILENO, &id, &pid);
@@ -317,7 +319,9 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 		print_missing(code);
 	}
 	if (code->has_bio) {
-		fact("  probed", "in this process alone, while its TLS calls use no socket");
+		fact("  probed", "%s",
+		     explanation->one_process ? "in this process, unless its TLS calls use sockets"
+					      : "in all processes, unless TLS calls use sockets");
 		/* Not counted: they are not put in at once. */
 		explain_functions(&aside, code, &sites, TLS_BIO_READ, TLS_FUNCTION_COUNT);
 	}

@@ -127,6 +127,11 @@ static void probe_set__choose_backend(struct probe_set *set, enum socket_backend
 	for (int b = 0; b < SOCKET_BACKENDS; b++)
 		for (size_t i = 0; i < BACKEND_PROGRAMS && all[b].programs[i]; i++)
 			bpf_program__set_autoload(all[b].programs[i], b == (int)set->backend);
+	/* A module without BTF has no types to attach by. */
+	if (set->backend == SOCKET_FEXIT && trial__fexit("unix_stream_sendmsg")) {
+		bpf_program__set_autoload(set->bpf->progs.fexit_unix_send, false);
+		bpf_program__set_autoload(set->bpf->progs.fexit_unix_receive, false);
+	}
 }
 
 static int probe_set__watch_sockets(struct probe_set *set)

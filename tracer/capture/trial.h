@@ -11,7 +11,10 @@
 /* Loads a program. */
 int trial__program(void);
 
+/* Makes a ring buffer (5.8+). */
 int trial__ring_buffer(void);
+
+/* Finds the kernel's own types. */
 int trial__btf(void);
 
 /* Attaches to a raw tracepoint, e.g. "sched_process_exec". */

@@ -256,11 +256,11 @@ static void conn__set_tuple(struct conn *conn, const struct event *event)
 	bool is_known = event->tuple.source != WIRE_TUPLE_NONE;
 	bool was_known = conn->info.tuple.source != WIRE_TUPLE_NONE;
 
-	if (is_known != was_known) {
+	if (memcmp(&event->tuple, &conn->info.tuple, sizeof(event->tuple)) != 0) {
 		if (event->time_ns < conn->tuple_ns)
 			return;
 		conn->tuple_ns = event->time_ns;
-		conn->ambiguous = was_known;
+		conn->ambiguous = was_known && !is_known;
 	}
 	conn->info.tuple = event->tuple;
 	if (is_known)
