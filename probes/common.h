@@ -136,9 +136,9 @@ const volatile bool never __weak = false;
 
 /*
  * In every program that a uprobe runs. From 6.13 on, programs of their type can be given a stack
- * per CPU (kernel commit 7d1cd70d4b16), as if they could not be preempted. Uprobes can, and then
- * two threads work on one stack. A program that holds a tail call stays on the kernel's own
- * (check_max_stack_depth()): this one is never made.
+ * per CPU ("private stack"), as if they could not be preempted. Uprobes can, where the kernel
+ * preempts itself, and then two threads work on one stack. A program that holds a tail call stays
+ * on the kernel's own (check_max_stack_depth() in the verifier): this one is never made.
  */
 static __always_inline void stay_on_kernel_stack(void *ctx)
 {
