@@ -20,7 +20,7 @@
 #include <uthash.h>
 #include <utlist.h>
 
-/* No parser needs more to decide (parser_ops.detect). */
+/* What is kept until a parser can decide (parser_ops.detect). */
 #define DETECT_BYTES 64
 
 /* Telling the probes to skip costs a system call: not worth it for less. */
@@ -35,7 +35,7 @@
  */
 #define FRAGMENT_MIN_BYTES 512
 
-static const struct parser_ops *const parsers[] = {&http1_ops};
+static const struct parser_ops *const parsers[] = {&http2_ops, &http1_ops};
 
 #define PARSER_COUNT (sizeof(parsers) / sizeof(parsers[0]))
 
@@ -184,9 +184,20 @@ static void conn__drop_parser(struct conn *conn)
 	conn->pairing = NULL;
 }
 
+static void flow__add_counts(struct flow *flow, const struct protocol_counts *counts)
+{
+	struct protocol_counts *sum = &flow->counts.protocol;
+
+	sum->streams_given_up += counts->streams_given_up;
+	sum->blocks_refused += counts->blocks_refused;
+	sum->tables_reset += counts->tables_reset;
+	sum->places_lost += counts->places_lost;
+}
+
 /* Takes it out of all tables; its exchanges have been handed on, or are dropped. */
 static void flow__remove(struct flow *flow, struct conn *conn)
 {
+	flow__add_counts(flow, &conn->info.counts);
 	if (conn->directed && flow->callbacks.forget)
 		flow->callbacks.forget(flow->callbacks.context, conn->key.pid, &conn->info.id);
 	conn__drop_parser(conn);
@@ -381,13 +392,13 @@ static void conn__data(struct flow *flow, struct conn *conn, enum wire_direction
 		flow->counts.out_of_memory++;
 }
 
-/* What the parsers make of the first bytes of a message; *ret_ops is set with VERDICT_YES. */
-static enum verdict detect(struct bytes head, const struct parser_ops **ret_ops)
+/* What the parsers make of the first bytes of a call; *ret_ops is set with VERDICT_YES. */
+static enum verdict detect(struct bytes head, bool from_start, const struct parser_ops **ret_ops)
 {
 	enum verdict best = VERDICT_NO;
 
 	for (size_t i = 0; i < PARSER_COUNT; i++) {
-		enum verdict verdict = parsers[i]->detect(head);
+		enum verdict verdict = parsers[i]->detect(head, from_start);
 
 		if (verdict == VERDICT_YES) {
 			*ret_ops = parsers[i];
@@ -421,7 +432,8 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 {
 	struct stream *stream = &conn->streams[direction];
 	const struct parser_ops *ops = NULL;
-	struct bytes fresh;
+	bool from_start = conn->info.from_start && stream__is_whole(stream);
+	struct bytes fresh, head = bytes;
 	enum verdict verdict;
 
 	if (!stream->head_size) {
@@ -431,7 +443,9 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 	}
 	fresh = bytes__first(bytes, DETECT_BYTES - stream->head_size);
 	memcpy(stream->head + stream->head_size, fresh.data, fresh.size);
-	verdict = detect(bytes__of(stream->head, stream->head_size + fresh.size), &ops);
+	if (stream->head_size)
+		head = bytes__of(stream->head, stream->head_size + fresh.size);
+	verdict = detect(head, from_start, &ops);
 	if (verdict == VERDICT_MORE && stream->head_size + fresh.size < DETECT_BYTES) {
 		stream->head_size += fresh.size;
 		return;
@@ -441,7 +455,7 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 		bool again = stream->head_size && call_start;
 
 		stream->head_size = 0;
-		if (conn->info.from_start && stream__is_whole(stream))
+		if (from_start)
 			flow__leave_alone(flow, conn);
 		else if (again)
 			flow__undecided(flow, conn, direction, bytes, call_start, when);
