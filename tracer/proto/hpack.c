@@ -56,16 +56,16 @@ static void *mem__realloc(void *memory, size_t size, void *context)
 	return realloc(memory, size);
 }
 
-/* The inflater keeps a copy. */
 static int inflater__new(nghttp2_hd_inflater **ret_inflater)
 {
-	nghttp2_mem memory = {
+	/* Its documentation says otherwise, but the inflater keeps the pointer (1.52). */
+	static const nghttp2_mem memory = {
 		.malloc = mem__malloc,
 		.free = mem__free,
 		.calloc = mem__calloc,
 		.realloc = mem__realloc,
 	};
-	int err = nghttp2_hd_inflate_new2(ret_inflater, &memory);
+	int err = nghttp2_hd_inflate_new2(ret_inflater, (nghttp2_mem *)&memory);
 
 	if (err)
 		return -ENOMEM;
