@@ -256,14 +256,13 @@ static void block__move_fields(struct http2_block *block, struct headers *header
 
 static void exchange__judge(struct exchange *exchange, const struct http2_block *block)
 {
-	bool unnamed = headers__find(&block->fields, "", 0) < block->fields.count ||
-		       headers__find(&block->pseudo, "", 0) < block->pseudo.count;
+	bool unnamed = headers__find(&block->fields, "", 0) < block->fields.count;
 
 	if (block->out_of_memory)
 		exchange__fault(exchange, REASON_LOST);
 	if (block->bad)
 		exchange__fault(exchange, REASON_DESYNC);
-	if (block->fields.unknown || block->pseudo.unknown || unnamed)
+	if (block->fields.unknown || unnamed)
 		exchange__fault(exchange, REASON_UNKNOWN_HEADERS);
 	if (block->fields.truncated || block->pseudo.truncated)
 		exchange__fault(exchange, REASON_TRUNCATED);
