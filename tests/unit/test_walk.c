@@ -653,8 +653,9 @@ Test(walk, what_is_kept_of_bodies_of_known_length)
 
 /* ---- a head that the walk takes, the parser takes the same way ---- */
 
-static void on_done(void *context, const struct exchange *exchange)
+static bool on_done(void *context, struct exchange *exchange)
 {
+	return false;
 }
 
 /* Where the parser is behind a head. */
