@@ -51,9 +51,9 @@ static ssize_t give(size_t *given, size_t size, uint8_t *buf, size_t length, uin
 {
 	size_t part = size - *given < length ? size - *given : length;
 
-	/* Like frame heads here and there, to be taken for such by who is not careful. */
+	/* Has frames in it, to be taken for such by who is not careful, but no chain of them. */
 	for (size_t i = 0; i < part; i++)
-		buf[i] = (uint8_t)("\0\0\4\1\5\0\0\0\1gRPC"[(*given + i) % 13]);
+		buf[i] = (uint8_t)("\0\0\4\1\5\0\0\0\1gRPCx"[(*given + i) % 14]);
 	*given += part;
 	if (*given == size)
 		*flags |= NGHTTP2_DATA_FLAG_EOF;

@@ -24,8 +24,7 @@ struct seen {
 	size_t complete;
 	size_t unknown;	 /* of the exchanges, those with unknown headers */
 	size_t unnamed;	 /* values without a name */
-	size_t requests; /* with method and path */
-	size_t answered; /* of them, with a status */
+	size_t requests; /* with a path */
 	uint64_t ids[256];
 	uint64_t first_ns, last_ns;
 	const char *error;
@@ -103,8 +102,8 @@ static void check_exchange(struct seen *seen, const struct exchange *exchange)
 	cr_assert(stream, "stream %llu", (unsigned long long)exchange->id);
 	cr_assert_eq(exchange->version, 20);
 	for (size_t i = 0; i + 1 < seen->count && i < 256; i++)
-		cr_assert_neq(seen->ids[i], exchange->id, "stream %llu twice",
-			      (unsigned long long)exchange->id);
+		cr_assert_neq(seen->ids[i], exchange->id, "stream %llu twice, %s",
+			      (unsigned long long)exchange->id, reasons[exchange->reason]);
 	if (exchange->request.begun) {
 		char target[600] = "";
 
@@ -117,8 +116,7 @@ static void check_exchange(struct seen *seen, const struct exchange *exchange)
 			 exchange->has_query ? "?" : "", (int)exchange->query.size,
 			 exchange->query.size ? (char *)exchange->query.data : "");
 		check_part(bytes__str(target), said(&stream->request, ":path"), whole);
-		seen->requests += exchange->method.size && exchange->path.size;
-		seen->answered += exchange->method.size && exchange->path.size && exchange->status;
+		seen->requests += exchange->path.size > 0;
 	}
 	check_fields(seen, &exchange->request.headers, &stream->request, whole);
 	check_fields(seen, &exchange->response.headers, &stream->response, whole);
@@ -375,11 +373,12 @@ static void check_joined(const struct talk *talk)
 			run__end(&run, END_CLOSED);
 			for (size_t i = 0; i < talk->stream_count; i++)
 				later += talk->streams[i].call > from;
-			/* Methods and paths are never in the table, and some statuses are. */
+			/* libnghttp2 never puts paths into the table. */
 			cr_assert_geq(seen.requests, later, "%zu of %zu from call %zu, %zu",
 				      seen.requests, later, from, at);
-			cr_assert_eq(seen.requests >= later && !from && !at,
-				     seen.complete == talk->stream_count);
+			/* With the preface, it is as from the start. */
+			if (!from && !at)
+				cr_assert_eq(seen.complete, talk->stream_count);
 		}
 	}
 }

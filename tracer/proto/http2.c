@@ -731,18 +731,35 @@ static enum verdict window__verify(struct bytes bytes, bool call_start)
 	return call_start ? http2__detect(bytes, false) : http2_chain__verify(bytes, false);
 }
 
-/* Looks for the place in the window and drops what is before. Whether it was found. */
+static enum verdict window__verify_at(const struct half *half, size_t at)
+{
+	return window__verify(bytes__from(buf__view(&half->window), at),
+			      window__starts_call(half, at));
+}
+
+/*
+ * Looks for the place in the window and drops what is before. Whether it was found. While it is
+ * open whether a frame is one, a call that begins with frames beyond doubt goes before it.
+ */
 static bool half__find_place(struct half *half)
 {
 	enum verdict verdict = VERDICT_NO;
 	size_t at = 0;
 
 	while (at < half->window.size) {
-		verdict = window__verify(bytes__from(buf__view(&half->window), at),
-					 window__starts_call(half, at));
+		verdict = window__verify_at(half, at);
 		if (verdict != VERDICT_NO)
 			break;
 		at++;
+	}
+	for (size_t i = 0; i < half->mark_count && verdict == VERDICT_MORE; i++) {
+		const struct mark *mark = &half->marks[i];
+
+		if (mark->call_start && mark->offset > at &&
+		    window__verify_at(half, mark->offset) == VERDICT_YES) {
+			at = mark->offset;
+			verdict = VERDICT_YES;
+		}
 	}
 	if (at)
 		window__drop(half, at);

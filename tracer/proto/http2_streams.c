@@ -234,10 +234,12 @@ static int exchange__set_target(struct exchange *exchange, const struct http2_bl
 		err = exchange__set(exchange, &exchange->authority, authority);
 	if (!err)
 		err = exchange__set(exchange, &exchange->path, bytes__first(path, mark));
-	if (!err && mark < path.size) {
-		exchange->has_query = true;
+	if (!err && mark < path.size)
 		err = exchange__set(exchange, &exchange->query, bytes__from(path, mark + 1));
-	}
+	exchange->has_query = !err && mark < path.size;
+	/* Half a target would be another one. */
+	if (err)
+		buf__clear(&exchange->path);
 	/* Extended CONNECT (RFC 8441). */
 	if (!err)
 		err = exchange__set(exchange, &exchange->upgrade,
@@ -306,6 +308,8 @@ static int streams__request(struct http2_streams *streams, struct http2_stream *
 	}
 	exchange->tcp = moment->tcp;
 	err = exchange__set_target(exchange, block);
+	if (err)
+		exchange__fault(exchange, REASON_LOST);
 	streams__begin(streams, stream, block, moment);
 	if ((stream->id & 1) && (!streams->has_new || stream->id < streams->first_new))
 		streams->first_new = stream->id;
@@ -315,17 +319,30 @@ static int streams__request(struct http2_streams *streams, struct http2_stream *
 	return err;
 }
 
+enum place {
+	PLACE_HEAD,
+	PLACE_TRAILERS,
+	PLACE_UNKNOWN,
+};
+
 /*
- * Whether a block of which the head was not seen is the trailers. Pseudo-headers come first, so one
- * that begins with a regular field is; where that is not known, what came before tells.
+ * What a block of responses is, where its status may not be known. Trailers end the stream, and
+ * pseudo-headers come first; so a block that begins with a regular field is trailers. An interim
+ * response of unknown status was taken for the head until the next block told.
  */
-static bool streams__is_trailers(const struct http2_streams *streams, struct http2_stream *stream,
+static enum place streams__place(const struct http2_streams *streams, struct http2_stream *stream,
 				 const struct http2_block *block, bool end_stream)
 {
-	if (!end_stream || headers__get(&block->pseudo, ":status").data)
-		return false;
-	return block->begins_known ? block->begins_regular
-				   : streams__way(streams, stream, true)->moved;
+	bool begun = stream->exchange->response.begun;
+	bool moved = streams__way(streams, stream, true)->moved;
+
+	if (headers__get(&block->pseudo, ":status").data || (!end_stream && !moved))
+		return PLACE_HEAD;
+	if (block->begins_known || moved)
+		return PLACE_TRAILERS;
+	if (!begun)
+		return PLACE_HEAD;
+	return stream->exchange->status ? PLACE_TRAILERS : PLACE_UNKNOWN;
 }
 
 static void streams__response(struct http2_streams *streams, struct http2_stream *stream,
@@ -334,17 +351,24 @@ static void streams__response(struct http2_streams *streams, struct http2_stream
 {
 	struct exchange *exchange = stream->exchange;
 	struct message *response = &exchange->response;
-	uint16_t status = block__status(block);
 
-	if (response->begun) {
-		block__move_fields(block, &response->trailers);
-	} else if (streams__is_trailers(streams, stream, block, end_stream)) {
-		response->begun = true;
-		response->first_ns = moment->first_ns;
-		block__move_fields(block, &response->trailers);
-	} else {
-		exchange->status = status;
+	switch (streams__place(streams, stream, block, end_stream)) {
+	case PLACE_HEAD:
+		if (response->begun && exchange->status)
+			break; /* there is only one */
+		exchange->status = block__status(block);
 		streams__begin(streams, stream, block, moment);
+		break;
+	case PLACE_TRAILERS:
+		if (!response->begun)
+			response->first_ns = moment->first_ns;
+		response->begun = true;
+		block__move_fields(block, &response->trailers);
+		break;
+	case PLACE_UNKNOWN:
+		response->headers.unknown += block->fields.count + block->fields.unknown;
+		exchange__fault(exchange, REASON_UNKNOWN_HEADERS);
+		break;
 	}
 }
 
