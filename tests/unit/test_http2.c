@@ -37,6 +37,7 @@ struct seen {
 
 struct run {
 	struct connection connection;
+	struct protocol_counts counts;
 	struct pairing *pairing;
 	struct parser *parser;
 	struct passage when;
@@ -164,6 +165,7 @@ static int run__begin(struct run *run, struct seen *seen, const struct talk *tal
 	int err;
 
 	*run = (struct run){.connection.from_start = from_start};
+	run->connection.counts = &run->counts;
 	*seen = (struct seen){.talk = talk};
 	err = pairing__new(&run->connection, on_done, seen, &run->pairing);
 	if (!err)
@@ -284,7 +286,7 @@ static void check_whole(const struct talk *talk, size_t piece)
 		     talk->stream_count, piece);
 	cr_assert_eq(seen.complete, seen.count);
 	cr_assert_eq(run.connection.side, SIDE_CLIENT);
-	cr_assert_eq(run.connection.counts.places_lost + run.connection.counts.tables_reset, 0);
+	cr_assert_eq(run.counts.places_lost + run.counts.tables_reset, 0);
 	run__end(&run, END_CLOSED);
 	cr_assert_eq(seen.count, talk->stream_count);
 	cr_assert_eq(run.err, 0);
@@ -442,4 +444,358 @@ Test(http2, without_memory_nothing_is_wrong)
 		}
 	}
 	talk__free(&talk);
+}
+
+/* ---- by hand ---- */
+
+#define PREFACE	 "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#define SETTINGS "\0\0\0\4\0\0\0\0\0"
+
+/* A frame at the end of `out`, which has room. */
+static size_t frame(uint8_t *out, size_t at, unsigned int type, unsigned int flags, uint32_t id,
+		    const char *payload, size_t size)
+{
+	const uint8_t head[] = {
+		(uint8_t)(size >> 16), (uint8_t)(size >> 8), (uint8_t)size,
+		(uint8_t)type,	       (uint8_t)flags,	     (uint8_t)(id >> 24),
+		(uint8_t)(id >> 16),   (uint8_t)(id >> 8),   (uint8_t)id,
+	};
+
+	memcpy(out + at, head, sizeof(head));
+	if (size)
+		memcpy(out + at + sizeof(head), payload, size);
+	return at + sizeof(head) + size;
+}
+
+static void run__frame(struct run *run, enum wire_direction direction, unsigned int type,
+		       unsigned int flags, uint32_t id, const char *payload, size_t size)
+{
+	uint8_t bytes[20000];
+
+	cr_assert_lt(size, sizeof(bytes) - HTTP2_HEAD_BYTES);
+	run__data(run, direction, bytes__of(bytes, frame(bytes, 0, type, flags, id, payload, size)),
+		  true);
+}
+
+#define FRAME(run, direction, type, flags, id, payload)                                            \
+	run__frame(run, direction, type, flags, id, payload, sizeof(payload) - 1)
+
+/* A connection from its start, of a server. */
+static void run__served(struct run *run, struct seen *seen)
+{
+	cr_assert_eq(run__begin(run, seen, NULL, true), 0);
+	run__data(run, WIRE_READ, bytes__of(PREFACE SETTINGS, sizeof(PREFACE SETTINGS) - 1), true);
+	run__data(run, WIRE_WRITE, bytes__of(SETTINGS, sizeof(SETTINGS) - 1), true);
+	cr_assert_eq(run->connection.side, SIDE_SERVER);
+}
+
+#define GET  "\x82\x87\x84" /* GET https / */
+#define POST "\x83\x87\x84"
+#define OK   "\x88"
+#define GRPC                                                                                       \
+	"\x0f\x10\x10"                                                                             \
+	"application/grpc"
+
+Test(http2, a_push)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 1, GET);
+	FRAME(&run, WIRE_WRITE, HTTP2_PUSH_PROMISE, 4, 1, "\0\0\0\2" GET);
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 1, OK);
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 2, OK);
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 1, 2, "pushed");
+	cr_assert_eq(seen.complete, 1);
+	cr_assert_eq(seen.ids[0], 2);
+	cr_assert_eq(seen.bodies[1], 6);
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 1, 1, "x");
+	cr_assert_eq(seen.complete, 2);
+	run__end(&run, END_CLOSED);
+}
+
+Test(http2, how_exchanges_fail)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 1, GET);
+	FRAME(&run, WIRE_READ, HTTP2_RST_STREAM, 0, 1, "\0\0\0\x08");
+	cr_assert_str_eq(seen.error, "rst_stream:CANCEL");
+	cr_assert_eq(seen.reason, REASON_NO_RESPONSE);
+	/* The response that was under way is nobody's. */
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 1, OK);
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 1, 1, "late");
+	cr_assert_eq(seen.count, 1);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 3, GET);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 5, GET);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 4, 7, POST);
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 7, OK);
+	/* A whole response, and the rest of the request is not wanted. */
+	FRAME(&run, WIRE_WRITE, HTTP2_RST_STREAM, 0, 7, "\0\0\0\0");
+	cr_assert_eq(seen.count, 2);
+	cr_assert_null(seen.error);
+	FRAME(&run, WIRE_WRITE, HTTP2_GOAWAY, 0, 0, "\0\0\0\3\0\0\0\0");
+	cr_assert_eq(seen.count, 3);
+	cr_assert_eq(seen.ids[2], 5);
+	cr_assert_str_eq(seen.error, "goaway");
+	run__end(&run, END_CLOSED);
+	cr_assert_eq(seen.count, 4);
+	cr_assert_str_eq(seen.error, "closed");
+	cr_assert_eq(seen.reason, REASON_NO_RESPONSE);
+}
+
+Test(http2, grpc_messages_are_counted)
+{
+	struct seen seen;
+	struct run run;
+
+	for (int gap = 0; gap < 3; gap++) {
+		run__served(&run, &seen);
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 4, 1, POST GRPC);
+		FRAME(&run, WIRE_READ, HTTP2_DATA, 0, 1, "\0\0\0\0\3abc\0\0");
+		FRAME(&run, WIRE_READ, HTTP2_DATA, 1, 1, "\0\0\0");
+		FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 1, OK GRPC);
+		run__data(&run, WIRE_WRITE, bytes__of("\0\0\x0e\0\0\0\0\0\1\0\0\0\0\2", 14), true);
+		if (!gap)
+			run__data(&run, WIRE_WRITE, bytes__of("xx\0\0\0\0\2", 7), true);
+		else
+			http2_ops.gap(run.parser, WIRE_WRITE, gap == 1 ? 2 : 7, GAP_SKIPPED,
+				      &run.when);
+		if (gap == 1)
+			run__data(&run, WIRE_WRITE, bytes__of("\0\0\0\0\2", 5), true);
+		run__data(&run, WIRE_WRITE, bytes__of("yy", 2), true);
+		FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 1,
+		      "\0\x0bgrpc-status\1"
+		      "5");
+		run__end(&run, END_CLOSED);
+		cr_assert_eq(seen.complete, 1);
+		cr_assert(seen.has_messages[0]);
+		cr_assert_eq(seen.messages[0], 2);
+		cr_assert_eq(seen.bodies[1], 14);
+		/* A prefix that was left out cannot be counted. */
+		cr_assert_eq(seen.has_messages[1], gap != 2);
+		cr_assert(gap == 2 || seen.messages[1] == 2);
+	}
+}
+
+Test(http2, data_that_is_left_out)
+{
+	struct seen seen;
+	struct run run;
+
+	for (int kind = 0; kind < 2; kind++) {
+		run__served(&run, &seen);
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 1, GET);
+		FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 1, OK);
+		cr_assert_eq(http2_ops.skippable(run.parser, WIRE_WRITE), SKIP_NOTHING);
+		/* 1 of padding's size, 5 of data, 3 of padding. */
+		run__data(&run, WIRE_WRITE, bytes__of("\0\0\x09\0\x09\0\0\0\1", 9), true);
+		cr_assert_eq(http2_ops.skippable(run.parser, WIRE_WRITE), SKIP_NOTHING);
+		run__data(&run, WIRE_WRITE, bytes__of("\3", 1), false);
+		cr_assert_eq(http2_ops.skippable(run.parser, WIRE_WRITE), 8);
+		http2_ops.gap(run.parser, WIRE_WRITE, 7, kind ? GAP_LOST : GAP_SKIPPED, &run.when);
+		run__data(&run, WIRE_WRITE, bytes__of("p", 1), false);
+		cr_assert_eq(seen.count, 1);
+		cr_assert_eq(seen.bodies[1], 5);
+		cr_assert_eq(seen.lost_bytes, kind ? 5 : 0);
+		cr_assert_eq(seen.reason, kind ? REASON_LOST : REASON_NONE);
+		cr_assert_eq(run.counts.places_lost, 0);
+		run__end(&run, END_CLOSED);
+	}
+}
+
+Test(http2, many_streams_are_bounded)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	for (uint32_t i = 0; i < 5000; i++)
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 2 * i + 1, GET);
+	cr_assert_geq(seen.count, 4000);
+	cr_assert_eq(run.counts.streams_given_up, seen.count);
+	run__end(&run, END_CLOSED);
+	cr_assert_eq(seen.count, 5000);
+}
+
+Test(http2, rapid_reset)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	for (uint32_t i = 0; i < 5000; i++) {
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 2 * i + 1, GET);
+		FRAME(&run, WIRE_READ, HTTP2_RST_STREAM, 0, 2 * i + 1, "\0\0\0\x08");
+	}
+	cr_assert_eq(seen.count, 5000);
+	cr_assert_eq(run.counts.streams_given_up, 0);
+	run__end(&run, END_CLOSED);
+}
+
+Test(http2, a_flood_of_continuations)
+{
+	static const size_t sizes[] = {0, 1, 16000};
+	static const char zeros[16000];
+	struct seen seen;
+	struct run run;
+
+	for (size_t i = 0; i < 3; i++) {
+		run__served(&run, &seen);
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 1, 1, GET);
+		for (int n = 0; n < 1000; n++)
+			run__frame(&run, WIRE_READ, HTTP2_CONTINUATION, n == 999 ? 4 : 0, 1, zeros,
+				   sizes[i]);
+		cr_assert_eq(run.counts.blocks_refused, 1);
+		/* The stream was there; what it said is not known, and the next one is. */
+		FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 1, OK);
+		cr_assert_eq(seen.count, 1);
+		cr_assert_eq(seen.reason, REASON_TRUNCATED);
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 3, GET);
+		FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 3, OK);
+		cr_assert_eq(seen.complete, 1);
+		run__end(&run, END_CLOSED);
+	}
+}
+
+/* A field of 4 KB in the table, and a thousand references to it. */
+Test(http2, a_bomb_of_fields)
+{
+	static char block[16000];
+	size_t at = 0;
+	struct seen seen;
+	struct run run;
+
+	memcpy(block, GET "\x40\1b\x7f\xa1\x1e", 9);
+	at = 9;
+	memset(block + at, 'x', 4000);
+	at += 4000;
+	memset(block + at, '\xbe', 10000);
+	at += 10000;
+	run__served(&run, &seen);
+	for (uint32_t i = 0; i < 200; i++)
+		run__frame(&run, WIRE_READ, HTTP2_HEADERS, 5, 2 * i + 1, block, at);
+	/* Each is cut at its maximum, and so many of them are not kept. */
+	cr_assert_gt(run.counts.streams_given_up, 100);
+	run__end(&run, END_CLOSED);
+	cr_assert_eq(seen.count, 200);
+}
+
+Test(http2, frames_that_cannot_be)
+{
+	static const struct {
+		unsigned int type, flags, id, size;
+	} cases[] = {
+		{HTTP2_DATA, 0, 0, 1},		{HTTP2_HEADERS, 4, 0, 1},
+		{HTTP2_PRIORITY, 0, 1, 4},	{HTTP2_RST_STREAM, 0, 1, 5},
+		{HTTP2_SETTINGS, 0, 1, 6},	{HTTP2_SETTINGS, 0, 0, 5},
+		{HTTP2_PING, 0, 0, 7},		{HTTP2_GOAWAY, 0, 0, 7},
+		{HTTP2_WINDOW_UPDATE, 0, 1, 5}, {HTTP2_CONTINUATION, 4, 1, 1},
+		{HTTP2_DATA, 8, 1, 0},
+	};
+	struct seen seen;
+	struct run run;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		run__served(&run, &seen);
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 1, GET);
+		run__frame(&run, WIRE_READ, cases[i].type, cases[i].flags, cases[i].id,
+			   "\0\0\0\0\0\0", cases[i].size);
+		cr_assert_eq(run.counts.places_lost, 1, "case %zu", i);
+		/* It finds its place again. */
+		FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 3, GET);
+		FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 3, OK);
+		cr_assert_eq(seen.count, 1, "case %zu", i);
+		cr_assert_eq(seen.complete, 1);
+		run__end(&run, END_CLOSED);
+	}
+}
+
+Test(http2, noise_is_survived)
+{
+	static struct talk talk;
+	uint32_t state = 5;
+	struct seen seen;
+	struct run run;
+
+	talk__short(&talk);
+	for (int turn = 0; turn < 3000; turn++) {
+		cr_assert_eq(run__begin(&run, &seen, NULL, turn & 1), 0);
+		for (size_t i = 0; i < talk.call_count; i++) {
+			uint8_t bytes[9000];
+			size_t size = talk.calls[i].size;
+
+			memcpy(bytes, talk.calls[i].data, size);
+			state = state * 1664525 + 1013904223;
+			if (state >> 28 < 6)
+				bytes[(state >> 8) % size] = (uint8_t)(state >> 20);
+			run__data(&run, talk.calls[i].direction, bytes__of(bytes, size), true);
+		}
+		run__end(&run, END_CLOSED);
+	}
+	talk__free(&talk);
+}
+
+Test(http2, detected)
+{
+	static const struct {
+		const char *bytes;
+		size_t size;
+		bool from_start;
+		enum verdict verdict;
+	} cases[] = {
+		{PREFACE, 24, true, VERDICT_YES},
+		{PREFACE, 24, false, VERDICT_YES},
+		{PREFACE, 20, true, VERDICT_MORE},
+		{"PRI * HTTP/1.1\r\n", 16, true, VERDICT_NO},
+		{SETTINGS, 9, true, VERDICT_YES},
+		{SETTINGS, 5, true, VERDICT_MORE},
+		{"\0\0\5\4\0\0\0\0\0", 9, true, VERDICT_NO},
+		{"\0\0\0\4\1\0\0\0\0", 9, true, VERDICT_NO},
+		{"GET / HTTP/1.1\r\n", 16, true, VERDICT_NO},
+		/* A frame that fills a call, two in one, one that does not end with it. */
+		{"\0\0\4\x08\0\0\0\0\0\0\0\1\0", 13, false, VERDICT_YES},
+		{"\0\0\0\0\1\0\0\0\3\0\0\1\1\5\0\0\0\5", 18, false, VERDICT_YES},
+		{"\0\0\4\x08\0\0\0\0\0\0\0\1\0", 12, false, VERDICT_MORE},
+		{"\0\0\4\x08\0\0\0\0\0\0\0\1\0zzzzzzzzzz", 23, false, VERDICT_NO},
+		/* No window of zero, no DATA of no stream, no even stream. */
+		{"\0\0\4\x08\0\0\0\0\0\0\0\0\0", 13, false, VERDICT_NO},
+		{"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 18, false, VERDICT_NO},
+		{"\0\0\0\0\1\0\0\0\2", 9, false, VERDICT_NO},
+		/* Kafka's request, MySQL's packet, PostgreSQL's. */
+		{"\0\0\0\x1d\0\3\0\x09\0\0\0\1\0\7client", 20, false, VERDICT_NO},
+		{"\x01\0\0\1\1", 5, false, VERDICT_NO},
+		{"\0\0\0\x08\4\xd2\x16\x2f", 8, true, VERDICT_NO},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		cr_assert_eq(http2_ops.detect(bytes__of(cases[i].bytes, cases[i].size),
+					      cases[i].from_start),
+			     cases[i].verdict, "case %zu", i);
+}
+
+/* Noise is not taken for frames; of noise that is nearly all zeros and small numbers, hardly any.
+ */
+Test(http2, noise_is_not_detected)
+{
+	static uint8_t bytes[1 << 20];
+	uint32_t state = 11;
+
+	for (int small = 0; small < 2; small++) {
+		size_t found = 0;
+
+		for (size_t i = 0; i < sizeof(bytes); i++) {
+			state = state * 1664525 + 1013904223;
+			bytes[i] = (uint8_t)(state >> 24);
+			if (small)
+				bytes[i] = bytes[i] < 200 ? 0 : bytes[i] % 10;
+		}
+		for (size_t i = 0; i + 4096 < sizeof(bytes); i++)
+			found += http2_chain__verify(bytes__of(bytes + i, 4096), false) ==
+				 VERDICT_YES;
+		cr_assert_leq(found, small ? 1 : 0);
+	}
 }

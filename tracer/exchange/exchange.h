@@ -91,7 +91,7 @@ struct tcp_facts {
 	uint32_t retransmits; /* by this end, since the connection began */
 };
 
-/* What was given up on a connection, or begun anew, rather than trusted or kept. */
+/* What parsers gave up, or began anew, rather than to trust or keep it. */
 struct protocol_counts {
 	uint64_t streams_given_up; /* too many, or too large, at a time */
 	uint64_t blocks_refused;   /* header blocks that are too long or in too many frames */
@@ -110,7 +110,7 @@ struct connection {
 	bool from_start; /* seen since the TLS object was made */
 	bool has_retransmits;
 	uint32_t retransmits; /* the latest that is known */
-	struct protocol_counts counts;
+	struct protocol_counts *counts; /* of all connections */
 };
 
 struct waiting_queue;

@@ -184,20 +184,9 @@ static void conn__drop_parser(struct conn *conn)
 	conn->pairing = NULL;
 }
 
-static void flow__add_counts(struct flow *flow, const struct protocol_counts *counts)
-{
-	struct protocol_counts *sum = &flow->counts.protocol;
-
-	sum->streams_given_up += counts->streams_given_up;
-	sum->blocks_refused += counts->blocks_refused;
-	sum->tables_reset += counts->tables_reset;
-	sum->places_lost += counts->places_lost;
-}
-
 /* Takes it out of all tables; its exchanges have been handed on, or are dropped. */
 static void flow__remove(struct flow *flow, struct conn *conn)
 {
-	flow__add_counts(flow, &conn->info.counts);
 	if (conn->directed && flow->callbacks.forget)
 		flow->callbacks.forget(flow->callbacks.context, conn->key.pid, &conn->info.id);
 	conn__drop_parser(conn);
@@ -246,6 +235,7 @@ static struct conn *flow__new_conn(struct flow *flow, const struct event *event)
 	conn->info.id = event->connection;
 	conn->info.library = event->library;
 	conn->info.from_start = event->from_start;
+	conn->info.counts = &flow->counts.protocol;
 	conn->process = process;
 	HASH_ADD(hh, flow->conns, key, sizeof(conn->key), conn);
 	if (!conn->hh.tbl) {

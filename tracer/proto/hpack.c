@@ -340,14 +340,13 @@ int hpack__block(struct hpack *hpack, struct bytes block, hpack_field_fn *field,
 	if (!overview__of(block, &overview))
 		goto out;
 	entries = hpack->inflater ? inflater__entries(hpack->inflater) : 0;
+	if (overview.entries > HPACK_TABLE_MAX_BYTES / ENTRY_BYTES)
+		goto out;
 	if (overview.size_bytes > hpack->limit_bytes ||
-	    overview.entries > HPACK_TABLE_MAX_BYTES / ENTRY_BYTES ||
 	    (hpack->exact && overview.entries > entries)) {
 		/* It is not the table that we took it for. What does not depend on it is right. */
 		hpack__reset(hpack, false);
 		hpack->resets++;
-		if (overview.entries > HPACK_TABLE_MAX_BYTES / ENTRY_BYTES)
-			goto out;
 		if (overview.size_bytes > HPACK_TABLE_MAX_BYTES)
 			block = bytes__from(block, overview.start);
 	}
@@ -365,4 +364,12 @@ out:
 uint64_t hpack__resets(const struct hpack *hpack)
 {
 	return hpack->resets;
+}
+
+bool hpack__is_block(struct bytes bytes)
+{
+	struct overview overview;
+
+	return overview__of(bytes, &overview) &&
+	       overview.entries <= HPACK_TABLE_MAX_BYTES / ENTRY_BYTES;
 }

@@ -44,6 +44,9 @@ void hpack__set_limit(struct hpack *hpack, uint32_t bytes);
  */
 int hpack__block(struct hpack *hpack, struct bytes block, hpack_field_fn *field, void *context);
 
+/* Whether bytes have the form of a block, whatever the table. */
+bool hpack__is_block(struct bytes bytes);
+
 /* How often the table was found to be another than was taken for it. */
 uint64_t hpack__resets(const struct hpack *hpack);
 

@@ -26,8 +26,8 @@
 /* Frames that are read whole, but for header blocks: a few settings, GOAWAY with its text. */
 #define CONTROL_MAX_BYTES 4096
 
-/* Three frames of the usual maximum, and a piece. */
-#define WINDOW_MAX_BYTES (3 * (HTTP2_FRAME_BYTES + HTTP2_HEAD_BYTES) + 16 * 1024)
+/* Four frames of the usual maximum, and a piece. */
+#define WINDOW_MAX_BYTES (4 * (HTTP2_FRAME_BYTES + HTTP2_HEAD_BYTES) + 16 * 1024)
 #define WINDOW_MARKS	 8
 
 /* SETTINGS that wait for their ACK; peers send one. */
@@ -186,7 +186,7 @@ static void parser__lose(struct parser *parser, struct half *half, enum reason r
 
 	if (half->state == STATE_SEARCHING)
 		return;
-	parser->connection->counts.places_lost++;
+	parser->connection->counts->places_lost++;
 	half__reset(half, STATE_SEARCHING);
 	hpack__reset(half->hpack, false);
 	/* An announcement or an ACK may have gone with it. */
@@ -243,7 +243,7 @@ static int parser__block(struct parser *parser, struct half *half, struct bytes 
 
 	block__clear(block);
 	err = hpack__block(half->hpack, bytes, on_field, block);
-	parser->connection->counts.tables_reset += hpack__resets(half->hpack) - resets;
+	parser->connection->counts->tables_reset += hpack__resets(half->hpack) - resets;
 	if (err == -EBADMSG || err == -ENOMEM) {
 		block__clear(block);
 		block->bad = err == -EBADMSG;
@@ -283,7 +283,7 @@ static int parser__refuse_block(struct parser *parser, struct half *half,
 static void half__refuse(struct parser *parser, struct half *half)
 {
 	if (!half->block_refused)
-		parser->connection->counts.blocks_refused++;
+		parser->connection->counts->blocks_refused++;
 	half->block_refused = true;
 	buf__free(&half->block);
 }

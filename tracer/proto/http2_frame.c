@@ -7,10 +7,11 @@
  * no zero bytes, and runs of zeros are no frame: stream 0 has no DATA.
  */
 #include "proto/http2_frame.h"
+#include "proto/hpack.h"
 
 /* Frames in a row that are proof: at the start of a call, and anywhere. */
 #define CHAIN_OF_CALL  2
-#define CHAIN_ANYWHERE 3
+#define CHAIN_ANYWHERE 4
 
 #define CODE_MAX    0xd /* of the error codes of RFC 9113 7 */
 #define SETTING_MAX 0x10
@@ -78,6 +79,15 @@ static bool settings__are_usual(struct bytes payload)
 	return true;
 }
 
+/* Whether the header block of a HEADERS frame can be one, where it is all there and plain. */
+static bool block__is_usual(const struct http2_frame *frame, struct bytes payload)
+{
+	if (payload.size < frame->size || !(frame->flags & HTTP2_END_HEADERS) ||
+	    (frame->flags & HTTP2_PADDED))
+		return true;
+	return hpack__is_block(bytes__from(payload, frame__overhead(frame)));
+}
+
 /* Whether a frame that is valid looks as peers make it; `payload` is what is there of it. */
 static bool frame__is_usual(const uint8_t *head, const struct http2_frame *frame,
 			    struct bytes payload)
@@ -100,8 +110,10 @@ static bool frame__is_usual(const uint8_t *head, const struct http2_frame *frame
 	    payload.data[0] > frame->size - frame__overhead(frame))
 		return false;
 	switch (frame->type) {
+	case HTTP2_DATA:
+		return frame->size || (frame->flags & HTTP2_END_STREAM);
 	case HTTP2_HEADERS:
-		return frame->size > frame__overhead(frame);
+		return frame->size > frame__overhead(frame) && block__is_usual(frame, payload);
 	case HTTP2_SETTINGS:
 		return frame->size <= SETTINGS_MAX_BYTES && settings__are_usual(payload);
 	case HTTP2_RST_STREAM:

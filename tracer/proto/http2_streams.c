@@ -88,7 +88,7 @@ static void streams__evict(struct http2_streams *streams, bool suspects_only)
 	}
 	if (suspects_only)
 		return;
-	streams->connection->counts.streams_given_up++;
+	streams->connection->counts->streams_given_up++;
 	streams__give_up(streams, streams->table, REASON_TRUNCATED);
 }
 
@@ -145,7 +145,7 @@ static void streams__weigh(struct http2_streams *streams, struct http2_stream *s
 	streams->bytes += bytes - stream->bytes;
 	stream->bytes = bytes;
 	while (streams->bytes > HTTP2_OPEN_MAX_BYTES && streams->table != stream) {
-		streams->connection->counts.streams_given_up++;
+		streams->connection->counts->streams_given_up++;
 		streams__give_up(streams, streams->table, REASON_TRUNCATED);
 	}
 }
