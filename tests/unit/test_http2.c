@@ -536,6 +536,7 @@ Test(http2, how_exchanges_fail)
 	/* A whole response, and the rest of the request is not wanted. */
 	FRAME(&run, WIRE_WRITE, HTTP2_RST_STREAM, 0, 7, "\0\0\0\0");
 	cr_assert_eq(seen.count, 2);
+	cr_assert_eq(seen.complete, 1);
 	cr_assert_null(seen.error);
 	FRAME(&run, WIRE_WRITE, HTTP2_GOAWAY, 0, 0, "\0\0\0\3\0\0\0\0");
 	cr_assert_eq(seen.count, 3);

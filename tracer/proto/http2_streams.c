@@ -566,11 +566,16 @@ void http2_streams__reset(struct http2_streams *streams, uint32_t id, uint32_t c
 {
 	struct http2_stream *stream = streams__find(streams, id);
 
+	struct exchange *exchange = stream ? stream->exchange : NULL;
+
 	if (!stream)
 		return;
-	/* NO_ERROR behind a response: the rest of the request is not wanted (RFC 9113 8.1). */
-	if (stream->exchange && (code || !stream->exchange->response.ended))
-		stream->exchange->error = http2__reset_name(code);
+	/* NO_ERROR behind a response: the request ends where it is (RFC 9113 8.1). */
+	if (exchange && !code && exchange->response.ended &&
+	    !streams__way(streams, stream, false)->unsure)
+		exchange->request.ended = true;
+	else if (exchange && (code || !exchange->response.ended))
+		exchange->error = http2__reset_name(code);
 	streams__give_up(streams, stream, REASON_NONE);
 }
 

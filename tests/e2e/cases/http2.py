@@ -15,7 +15,7 @@ from lib.servers import Nghttpd, Nginx, NodeServer
 def curl_and_nginx(test):
     nginx = Nginx(test, workers=1, http2=True)
     trace = test.trace("-p", nginx.workers[0])
-    test.write("body", b"u" * 70000)
+    test.write("body", b"u" * 30000)
     commands = [shlex.join(curl_command(*arguments, version="--http2")) for arguments in (
         (nginx.url("/1k?a=b"),), (nginx.url("/100k"),), (nginx.url("/nothing"),),
         ("--data-binary", f"@{test.path('body')}", nginx.url("/sink")), ("-I", nginx.url("/1k")))]
@@ -49,7 +49,7 @@ def interleaved_streams(test):
     reports = client.requests(*(
         {"target": f"/size/{n * 9000}", "headers": [["x-n", str(n)]]} for n in range(10)))
     reports += client.requests(*(
-        {"target": f"/echo/{n}", "method": "POST", "size": n * 1500} for n in range(10)))
+        {"target": f"/echo/{n}", "method": "POST", "size": n * 1000} for n in range(10)))
     reports = [dataclasses.replace(report, pid=client.pid) for report in reports]
     entries = trace.finish(2 * len(reports))
     # Node may use its socket after the entry's time is over.
