@@ -109,7 +109,7 @@ struct connection {
 	enum side side;
 	bool from_start; /* seen since the TLS object was made */
 	bool has_retransmits;
-	uint32_t retransmits; /* the latest that is known */
+	uint32_t retransmits;		/* the latest that is known */
 	struct protocol_counts *counts; /* of all connections */
 };
 
