@@ -46,6 +46,7 @@ struct stream {
 	uint64_t began_at;   /* a walk that is right, since a message began where it did */
 	uint64_t walk_from;  /* the walk that the probes were told is right */
 	uint64_t skip_until; /* what the probes were told */
+	bool watched;	     /* and that starts of messages are enough */
 	uint64_t missed[2];  /* by enum gap_kind: bytes that passed unseen while undecided */
 	struct passage head_when;
 	uint8_t head_size;
@@ -305,6 +306,7 @@ static void flow__direct(struct flow *flow, struct conn *conn, enum wire_directi
 	};
 
 	conn->streams[direction].skip_until = skip_until;
+	conn->streams[direction].watched = watch;
 	if (!flow->callbacks.directive)
 		return;
 	conn->directed = true;
@@ -472,6 +474,10 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 	}
 	conn__data(flow, conn, direction, bytes, call_start, when);
 	conn->streams[0].head_size = conn->streams[1].head_size = 0;
+	/* The other direction may be one that is found in the middle of calls. */
+	if (conn->streams[1 - direction].watched && !ops->searching(conn->parser, 1 - direction))
+		flow__direct(flow, conn, 1 - direction, conn->streams[1 - direction].skip_until,
+			     false);
 }
 
 static void conn__gap(struct conn *conn, enum wire_direction direction, uint64_t size,
