@@ -548,6 +548,24 @@ Test(http2, how_exchanges_fail)
 	cr_assert_eq(seen.reason, REASON_NO_RESPONSE);
 }
 
+/* A thread reads the response while the call that wrote the request has not returned. */
+Test(http2, a_response_before_its_request)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 1, OK);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 1, GET);
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 1, 1, "x");
+	cr_assert_eq(seen.complete, 1);
+	/* One that never comes. */
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 3, OK);
+	cr_assert_eq(seen.count, 2);
+	cr_assert_eq(seen.reason, REASON_DESYNC);
+	run__end(&run, END_CLOSED);
+}
+
 Test(http2, grpc_messages_are_counted)
 {
 	struct seen seen;

@@ -796,12 +796,16 @@ static int parser__drain(struct parser *parser, struct half *half)
 static int parser__search(struct parser *parser, struct half *half, struct bytes bytes,
 			  bool call_start, const struct passage *when)
 {
+	struct passage rest = *when;
 	int err = 0;
 
 	while (bytes.size && !err) {
 		struct bytes part = bytes__first(bytes, WINDOW_MAX_BYTES - half->window.size);
 
-		err = window__add(half, part, call_start, when);
+		/* What TCP said held for the call's first bytes. */
+		if (!call_start)
+			rest.seq_bytes = 0;
+		err = window__add(half, part, call_start, &rest);
 		if (err) {
 			window__clear(half);
 			return err;

@@ -25,9 +25,19 @@ static void streams__remove(struct http2_streams *streams, struct http2_stream *
 	free(stream);
 }
 
+/* Why the request of a response was not seen. */
+static enum reason streams__why_unseen(const struct http2_streams *streams)
+{
+	enum reason why = streams->why[streams->requests];
+
+	return why ? why : REASON_DESYNC;
+}
+
 static void streams__give_up(struct http2_streams *streams, struct http2_stream *stream,
 			     enum reason reason)
 {
+	if (stream->exchange && !stream->exchange->request.begun)
+		exchange__fault(stream->exchange, streams__why_unseen(streams));
 	if (stream->exchange)
 		pairing__give_up(streams->pairing, stream->exchange, reason);
 	streams__remove(streams, stream);
@@ -92,12 +102,26 @@ static void streams__evict(struct http2_streams *streams, bool suspects_only)
 	streams__give_up(streams, streams->table, REASON_TRUNCATED);
 }
 
-/* Whether a stream that is not in the table ended, as far as can be told. */
-static bool streams__was_closed(const struct http2_streams *streams, uint32_t id)
+/* Whether a stream is one whose request was not seen yet. */
+static bool streams__is_new(const struct http2_streams *streams, uint32_t id)
+{
+	return (id & 1) && (!streams->has_new || id > streams->last_new);
+}
+
+/* Whether a stream ended a short time ago. */
+static bool streams__just_closed(const struct http2_streams *streams, uint32_t id)
 {
 	for (size_t i = 0; i < HTTP2_CLOSED_STREAMS; i++)
 		if (streams->closed[i] == id)
 			return true;
+	return false;
+}
+
+/* Whether a stream that is not in the table ended, as far as can be told. */
+static bool streams__was_closed(const struct http2_streams *streams, uint32_t id)
+{
+	if (streams__just_closed(streams, id))
+		return true;
 	if (streams->late && (!streams->has_new || id < streams->first_new || !(id & 1)))
 		return false;
 	return !streams->lossy[0] && !streams->lossy[1];
@@ -162,7 +186,9 @@ static void streams__settle(struct http2_streams *streams, struct http2_stream *
 			streams__remove(streams, stream);
 		return;
 	}
-	if (pairing__settle(streams->pairing, exchange))
+	if (exchange->response.ended && !exchange->request.begun)
+		streams__give_up(streams, stream, REASON_NONE);
+	else if (pairing__settle(streams->pairing, exchange))
 		streams__remove(streams, stream);
 	else if (exchange->response.ended && streams__way(streams, stream, false)->unsure)
 		streams__give_up(streams, stream, REASON_LOST);
@@ -372,14 +398,6 @@ static void streams__response(struct http2_streams *streams, struct http2_stream
 	}
 }
 
-/* Why the request of a response was not seen. */
-static enum reason streams__why_unseen(const struct http2_streams *streams)
-{
-	enum reason why = streams->why[streams->requests];
-
-	return why ? why : REASON_DESYNC;
-}
-
 /* Roles as a block tells them; false where it contradicts what is known. */
 static bool streams__learn_roles(struct http2_streams *streams, const struct http2_block *block,
 				 enum wire_direction direction)
@@ -402,10 +420,9 @@ static int streams__take(struct http2_streams *streams, uint32_t id,
 
 	*ret_stream = streams__find(streams, id);
 	if (!*ret_stream) {
-		bool is_new =
-			is_request && (id & 1) && (!streams->has_new || id > streams->last_new);
+		bool is_new = streams__is_new(streams, id);
 
-		if (!is_new && streams__was_closed(streams, id))
+		if (is_new ? streams__just_closed(streams, id) : streams__was_closed(streams, id))
 			return 0;
 		/* Trailers of a request that was not seen. */
 		if (is_request && (is_new ? block->begins_known && block->begins_regular
@@ -422,7 +439,8 @@ static int streams__take(struct http2_streams *streams, uint32_t id,
 		streams__remove(streams, *ret_stream);
 		return err;
 	}
-	if (!is_request)
+	/* Calls that run at the same time may be told in either order: the request may yet come. */
+	if (!is_request && streams->why[streams->requests])
 		exchange__fault((*ret_stream)->exchange, streams__why_unseen(streams));
 	return 0;
 }
