@@ -33,6 +33,7 @@ struct seen {
 	bool has_messages[2];
 	uint64_t bodies[2];
 	uint64_t lost_bytes;
+	bool upgraded; /* to WebSocket */
 };
 
 struct run {
@@ -154,6 +155,7 @@ static bool on_done(void *context, struct exchange *exchange)
 	seen->bodies[0] = exchange->request.body_bytes;
 	seen->bodies[1] = exchange->response.body_bytes;
 	seen->lost_bytes += exchange->request.lost_bytes + exchange->response.lost_bytes;
+	seen->upgraded = bytes__equal(buf__view(&exchange->upgrade), bytes__str("websocket"));
 	cr_assert(exchange->request.begun || exchange->response.begun);
 	if (seen->talk)
 		check_exchange(seen, exchange);
@@ -626,6 +628,30 @@ Test(http2, data_that_is_left_out)
 	}
 }
 
+/* Extended CONNECT: the stream is a WebSocket, and an exchange when it ends. */
+Test(http2, a_websocket)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 4, 1,
+	      "\2\7"
+	      "CONNECT"
+	      "\x87\x84"
+	      "\0\x09:protocol\x09websocket");
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 1, OK);
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 0, 1, "frames");
+	FRAME(&run, WIRE_READ, HTTP2_DATA, 1, 1, "of it");
+	cr_assert_eq(seen.count, 0);
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 1, 1, "");
+	cr_assert_eq(seen.complete, 1);
+	cr_assert(seen.upgraded);
+	cr_assert_eq(seen.bodies[0], 5);
+	cr_assert_eq(seen.bodies[1], 6);
+	run__end(&run, END_CLOSED);
+}
+
 Test(http2, many_streams_are_bounded)
 {
 	struct seen seen;
@@ -780,6 +806,8 @@ Test(http2, detected)
 		{"\0\0\0\0\1\0\0\0\3\0\0\1\1\5\0\0\0\5", 18, false, VERDICT_YES},
 		{"\0\0\4\x08\0\0\0\0\0\0\0\1\0", 12, false, VERDICT_MORE},
 		{"\0\0\4\x08\0\0\0\0\0\0\0\1\0zzzzzzzzzz", 23, false, VERDICT_NO},
+		/* A request with its priority, as browsers send it. */
+		{"\0\0\1\1\5\0\0\0\5\x82\0\0\7\x10\0\0\0\0\0\0\0\0\5u=1", 26, false, VERDICT_YES},
 		/* No window of zero, no DATA of no stream, no even stream. */
 		{"\0\0\4\x08\0\0\0\0\0\0\0\0\0", 13, false, VERDICT_NO},
 		{"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 18, false, VERDICT_NO},

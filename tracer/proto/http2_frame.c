@@ -88,6 +88,12 @@ static bool block__is_usual(const struct http2_frame *frame, struct bytes payloa
 	return hpack__is_block(bytes__from(payload, frame__overhead(frame)));
 }
 
+static bool type__is_known(uint8_t type)
+{
+	return type <= HTTP2_CONTINUATION || type == HTTP2_ALTSVC || type == HTTP2_ORIGIN ||
+	       type == HTTP2_PRIORITY_UPDATE;
+}
+
 /* Whether a frame that is valid looks as peers make it; `payload` is what is there of it. */
 static bool frame__is_usual(const uint8_t *head, const struct http2_frame *frame,
 			    struct bytes payload)
@@ -100,9 +106,10 @@ static bool frame__is_usual(const uint8_t *head, const struct http2_frame *frame
 		[HTTP2_PUSH_PROMISE] = HTTP2_END_HEADERS | HTTP2_PADDED,
 		[HTTP2_PING] = HTTP2_ACK,
 		[HTTP2_CONTINUATION] = HTTP2_END_HEADERS,
+		[HTTP2_PRIORITY_UPDATE] = 0,
 	};
 
-	if (frame->type >= sizeof(flags) || (frame->flags & ~flags[frame->type]) ||
+	if (!type__is_known(frame->type) || (frame->flags & ~flags[frame->type]) ||
 	    frame->size > HTTP2_FRAME_BYTES || (head[5] & 0x80) ||
 	    (frame->stream && !(frame->stream & 1)) || !http2_frame__is_valid(frame))
 		return false;
@@ -116,6 +123,11 @@ static bool frame__is_usual(const uint8_t *head, const struct http2_frame *frame
 		return frame->size > frame__overhead(frame) && block__is_usual(frame, payload);
 	case HTTP2_SETTINGS:
 		return frame->size <= SETTINGS_MAX_BYTES && settings__are_usual(payload);
+	case HTTP2_ORIGIN:
+	case HTTP2_PRIORITY_UPDATE:
+		return !frame->stream && frame->size >= 4;
+	case HTTP2_ALTSVC:
+		return frame->size > 2;
 	case HTTP2_RST_STREAM:
 		return payload.size < 4 || http2__u32(payload.data) <= CODE_MAX;
 	case HTTP2_WINDOW_UPDATE:
@@ -144,7 +156,7 @@ enum verdict http2_chain__verify(struct bytes bytes, bool call_start)
 	struct bytes payload;
 
 	/* Most of what is asked of is not it. */
-	if (bytes.size > 3 && bytes.data[3] > HTTP2_CONTINUATION)
+	if (bytes.size > 3 && !type__is_known(bytes.data[3]))
 		return VERDICT_NO;
 	while (bytes.size >= HTTP2_HEAD_BYTES) {
 		frame = http2_frame__parse(bytes.data);
@@ -164,7 +176,7 @@ enum verdict http2_chain__verify(struct bytes bytes, bool call_start)
 	/* Of a head that is not all there: a length that can be, and a type. */
 	if (bytes.size && bytes.data[0])
 		return VERDICT_NO;
-	if (bytes.size > 3 && bytes.data[3] > HTTP2_CONTINUATION)
+	if (bytes.size > 3 && !type__is_known(bytes.data[3]))
 		return VERDICT_NO;
 	return VERDICT_MORE;
 }

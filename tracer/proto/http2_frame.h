@@ -28,6 +28,9 @@ enum http2_type {
 	HTTP2_GOAWAY = 7,
 	HTTP2_WINDOW_UPDATE = 8,
 	HTTP2_CONTINUATION = 9,
+	HTTP2_ALTSVC = 0xa,	      /* RFC 7838 */
+	HTTP2_ORIGIN = 0xc,	      /* RFC 8336 */
+	HTTP2_PRIORITY_UPDATE = 0x10, /* RFC 9218 */
 };
 
 #define HTTP2_ACK	   0x01 /* SETTINGS, PING */
