@@ -57,7 +57,7 @@ all: $(O)/tlstrace
 
 $(O)/tlstrace: $(call obj,$(MAIN_SRC) $(CAPTURE_SRC) $(SINK_SRC)) $(O)/libtlstrace.a $(O)/libsymbols.a
 	echo "  LD   $@"
-	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf -lZydis
+	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf -lZydis -lnghttp2
 
 # Archives are made anew: ar would keep the member of a file that is gone.
 $(O)/libtlstrace.a: $(call obj,$(LIB_SRC)) $(O)/lib.list
@@ -95,7 +95,7 @@ $(SKELETON): $(O)/probes.bpf.o
 # The allocators are wrapped so that tests can make the n-th allocation fail.
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(O)/unit-tests: $(call obj,$(UNIT_SRC)) $(call obj,$(SINK_SRC)) $(O)/libtlstrace.a $(O)/libsymbols.a $(O)/unit.list
-	$(CC) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o %.a,$^) -lcriterion -lelf -lZydis
+	$(CC) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o %.a,$^) -lcriterion -lelf -lZydis -lnghttp2
 CPPFLAGS += -Itests/support
 
 include tests/tests.mk

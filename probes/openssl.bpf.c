@@ -462,7 +462,8 @@ static __always_inline void report_call(struct connection_state *state, struct c
 
 /*
  * Whether a call's first bytes can be the start of an HTTP message: a method's first letters or
- * "HTTP/". Says yes to more than is one: the program looks closer.
+ * "HTTP/", or the length and type of an HTTP/2 frame. Says yes to more than is one: the program
+ * looks closer.
  */
 static __always_inline bool may_start_message(__u64 source, __u64 size)
 {
@@ -470,6 +471,8 @@ static __always_inline bool may_start_message(__u64 source, __u64 size)
 
 	if (bpf_probe_read_user(head, size < sizeof(head) ? 1 : sizeof(head), (void *)source))
 		return true;
+	if (!head[0])
+		return head[1] <= 0x40 && head[3] <= 9;
 	if (head[0] < 'A' || head[0] > 'Z')
 		return false;
 	return size < sizeof(head) ||

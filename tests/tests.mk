@@ -115,3 +115,27 @@ lint-bpf:
 	@! grep -rn '#include <bpf/' tracer symbols | grep -v '^tracer/capture/'
 
 .PHONY: lint format lint-format lint-cppcheck lint-sh lint-man lint-spdx lint-symbols lint-bpf
+
+# ---- fuzzing ----
+
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 60
+
+# make fuzz [FUZZERS=http2] [FUZZ_SECONDS=3600]: each in turn, with sanitizers; what it found stays
+# in $(O)/fuzz/NAME.corpus, and an input that fails in $(O)/fuzz.
+fuzz: $(FUZZERS:%=$(O)/fuzz/%)
+	@for name in $(FUZZERS); do \
+		mkdir -p $(O)/fuzz/$$name.corpus; \
+		$(O)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ $(O)/fuzz/$$name.corpus || exit 1; \
+	done
+
+# An offset of zero from NULL is defined by now, whatever clang 14 says.
+$(O)/fuzz/%: tests/fuzz/fuzz_%.c $(LIB_SRC) Makefile
+	@mkdir -p $(@D)
+	$(CLANG) $(CPPFLAGS) -std=gnu11 -g -O1 -fno-strict-aliasing \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize=pointer-overflow \
+		-fno-sanitize-recover=all -o $@ \
+		$(filter %.c,$^) -lnghttp2
+
+.PHONY: fuzz

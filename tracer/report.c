@@ -117,7 +117,15 @@ void report__totals(const struct report *report, const struct pipeline *pipeline
 {
 	const struct pipeline_totals *totals = pipeline__totals(pipeline);
 	uint64_t lost = totals->events_lost + pipeline__flow_counts(pipeline)->out_of_memory;
+	const struct protocol_counts *counts = &pipeline__flow_counts(pipeline)->protocol;
 
+	if (counts->streams_given_up || counts->blocks_refused || counts->tables_reset ||
+	    counts->places_lost)
+		log_verbose("HTTP/2: %" PRIu64 " streams given up, %" PRIu64
+			    " header blocks refused, %" PRIu64 " header tables reset, %" PRIu64
+			    " times out of place",
+			    counts->streams_given_up, counts->blocks_refused, counts->tables_reset,
+			    counts->places_lost);
 	log_notice("%" PRIu64 " requests, %" PRIu64 " events lost, %" PRIu64
 		   " without a connection",
 		   report->written, lost, report->without_connection);

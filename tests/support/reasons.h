@@ -11,6 +11,7 @@ static const char *const reasons[] = {
 	[REASON_LOST] = "lost",
 	[REASON_TRUNCATED] = "truncated",
 	[REASON_NO_RESPONSE] = "no_response",
+	[REASON_UNKNOWN_HEADERS] = "unknown_headers",
 	[REASON_DESYNC] = "desync",
 };
 

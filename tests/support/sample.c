@@ -58,6 +58,7 @@ void sample__make(struct sample *sample)
 	sample__init_buf(&exchange->authority, "api.example:8443");
 	sample__init_buf(&exchange->path, "/v1/items");
 	sample__init_buf(&exchange->query, "page=2");
+	sample__init_buf(&exchange->upgrade, "");
 }
 
 void sample__free(struct sample *sample)
@@ -73,4 +74,5 @@ void sample__free(struct sample *sample)
 	buf__free(&exchange->authority);
 	buf__free(&exchange->path);
 	buf__free(&exchange->query);
+	buf__free(&exchange->upgrade);
 }

@@ -1008,15 +1008,15 @@ Test(http1, detect)
 		uint8_t *copy = malloc(size ? size : 1);
 
 		memcpy(copy, cases[i].head, size);
-		cr_assert_eq(http1_ops.detect(bytes__of(copy, size)), cases[i].verdict, "%s",
+		cr_assert_eq(http1_ops.detect(bytes__of(copy, size), true), cases[i].verdict, "%s",
 			     cases[i].head);
 		/* A prefix of what is HTTP is never refused. */
 		for (size_t part = 0; cases[i].verdict == VERDICT_YES && part < size; part++)
-			cr_assert_neq(http1_ops.detect(bytes__of(copy, part)), VERDICT_NO,
+			cr_assert_neq(http1_ops.detect(bytes__of(copy, part), true), VERDICT_NO,
 				      "%s up to %zu", cases[i].head, part);
 		free(copy);
 	}
-	cr_assert_eq(http1_ops.detect(bytes__of(postgres, 8)), VERDICT_NO);
+	cr_assert_eq(http1_ops.detect(bytes__of(postgres, 8), true), VERDICT_NO);
 }
 
 /* On a connection that does not pipeline: any run of calls lost at once, told only later. */

@@ -22,12 +22,16 @@ struct field {
 	uint32_t value_size;
 };
 
-/* Header or trailer fields in wire order, names in their original case. */
+/*
+ * Header or trailer fields in wire order, names in their original case. An empty name is one that
+ * is not known (HPACK joined late), and a secret may be its value.
+ */
 struct headers {
 	struct buf text;
 	struct field *fields;
 	size_t count;
 	size_t capacity;
+	size_t unknown; /* fields of which neither name nor value is known; not among the others */
 	bool truncated; /* a field was left out or cut because of a maximum */
 };
 
@@ -87,6 +91,14 @@ struct tcp_facts {
 	uint32_t retransmits; /* by this end, since the connection began */
 };
 
+/* What parsers gave up, or began anew, rather than to trust or keep it. */
+struct protocol_counts {
+	uint64_t streams_given_up; /* too many, or too large, at a time */
+	uint64_t blocks_refused;   /* header blocks that are too long or in too many frames */
+	uint64_t tables_reset;	   /* HPACK tables that were not what they were taken for */
+	uint64_t places_lost;	   /* bytes that did not follow from those before */
+};
+
 /* What all exchanges of a connection share. */
 struct connection {
 	uint32_t pid;
@@ -97,7 +109,8 @@ struct connection {
 	enum side side;
 	bool from_start; /* seen since the TLS object was made */
 	bool has_retransmits;
-	uint32_t retransmits; /* the latest that is known */
+	uint32_t retransmits;		/* the latest that is known */
+	struct protocol_counts *counts; /* of all connections */
 };
 
 struct waiting_queue;
@@ -119,6 +132,8 @@ struct message {
 	uint64_t last_ns;
 	uint64_t body_bytes; /* as carried: chunked or DATA framing taken off */
 	uint64_t lost_bytes; /* passed but did not reach us */
+	bool has_messages;   /* gRPC's were counted, all of them */
+	uint64_t messages;
 	struct headers headers;
 	struct headers trailers;
 };
@@ -138,7 +153,8 @@ struct exchange {
 	struct buf scheme;    /* empty: https */
 	struct buf authority; /* from an absolute target or Host or :authority; empty: not known */
 	struct buf path;
-	struct buf query; /* without its `?` */
+	struct buf query;   /* without its `?` */
+	struct buf upgrade; /* what extended CONNECT (RFC 8441) asks for; empty: nothing */
 	bool has_query;
 	uint16_t status; /* of the final response; 0: not seen */
 

@@ -67,6 +67,7 @@ static int exchange__new(struct connection *connection, uint64_t id, struct exch
 	buf__init(&exchange->authority, TARGET_MAX_BYTES);
 	buf__init(&exchange->path, TARGET_MAX_BYTES);
 	buf__init(&exchange->query, TARGET_MAX_BYTES);
+	buf__init(&exchange->upgrade, WORD_MAX_BYTES);
 	*ret_exchange = exchange;
 	return 0;
 }
@@ -80,6 +81,7 @@ static void exchange__free(struct exchange *exchange)
 	buf__free(&exchange->authority);
 	buf__free(&exchange->path);
 	buf__free(&exchange->query);
+	buf__free(&exchange->upgrade);
 	free(exchange);
 }
 
@@ -95,13 +97,13 @@ size_t exchange__bytes(const struct exchange *exchange)
 	       headers__capacity(&exchange->response.headers) +
 	       headers__capacity(&exchange->response.trailers) + exchange->method.capacity +
 	       exchange->scheme.capacity + exchange->authority.capacity + exchange->path.capacity +
-	       exchange->query.capacity;
+	       exchange->query.capacity + exchange->upgrade.capacity;
 }
 
 static struct headers headers__emptied(struct headers headers)
 {
 	buf__clear(&headers.text);
-	headers.count = 0;
+	headers.count = headers.unknown = 0;
 	headers.truncated = false;
 	return headers;
 }
@@ -127,12 +129,14 @@ static void exchange__renew(struct exchange *exchange, struct connection *connec
 		.authority = exchange->authority,
 		.path = exchange->path,
 		.query = exchange->query,
+		.upgrade = exchange->upgrade,
 	};
 	buf__clear(&exchange->method);
 	buf__clear(&exchange->scheme);
 	buf__clear(&exchange->authority);
 	buf__clear(&exchange->path);
 	buf__clear(&exchange->query);
+	buf__clear(&exchange->upgrade);
 }
 
 static int pairing__take(struct pairing *pairing, uint64_t id, struct exchange **ret_exchange)

@@ -20,7 +20,7 @@
 #include <uthash.h>
 #include <utlist.h>
 
-/* No parser needs more to decide (parser_ops.detect). */
+/* What is kept until a parser can decide (parser_ops.detect). */
 #define DETECT_BYTES 64
 
 /* Telling the probes to skip costs a system call: not worth it for less. */
@@ -35,7 +35,7 @@
  */
 #define FRAGMENT_MIN_BYTES 512
 
-static const struct parser_ops *const parsers[] = {&http1_ops};
+static const struct parser_ops *const parsers[] = {&http2_ops, &http1_ops};
 
 #define PARSER_COUNT (sizeof(parsers) / sizeof(parsers[0]))
 
@@ -46,6 +46,7 @@ struct stream {
 	uint64_t began_at;   /* a walk that is right, since a message began where it did */
 	uint64_t walk_from;  /* the walk that the probes were told is right */
 	uint64_t skip_until; /* what the probes were told */
+	bool watched;	     /* and that starts of messages are enough */
 	uint64_t missed[2];  /* by enum gap_kind: bytes that passed unseen while undecided */
 	struct passage head_when;
 	uint8_t head_size;
@@ -235,6 +236,7 @@ static struct conn *flow__new_conn(struct flow *flow, const struct event *event)
 	conn->info.id = event->connection;
 	conn->info.library = event->library;
 	conn->info.from_start = event->from_start;
+	conn->info.counts = &flow->counts.protocol;
 	conn->process = process;
 	HASH_ADD(hh, flow->conns, key, sizeof(conn->key), conn);
 	if (!conn->hh.tbl) {
@@ -304,6 +306,7 @@ static void flow__direct(struct flow *flow, struct conn *conn, enum wire_directi
 	};
 
 	conn->streams[direction].skip_until = skip_until;
+	conn->streams[direction].watched = watch;
 	if (!flow->callbacks.directive)
 		return;
 	conn->directed = true;
@@ -381,13 +384,13 @@ static void conn__data(struct flow *flow, struct conn *conn, enum wire_direction
 		flow->counts.out_of_memory++;
 }
 
-/* What the parsers make of the first bytes of a message; *ret_ops is set with VERDICT_YES. */
-static enum verdict detect(struct bytes head, const struct parser_ops **ret_ops)
+/* What the parsers make of the first bytes of a call; *ret_ops is set with VERDICT_YES. */
+static enum verdict detect(struct bytes head, bool from_start, const struct parser_ops **ret_ops)
 {
 	enum verdict best = VERDICT_NO;
 
 	for (size_t i = 0; i < PARSER_COUNT; i++) {
-		enum verdict verdict = parsers[i]->detect(head);
+		enum verdict verdict = parsers[i]->detect(head, from_start);
 
 		if (verdict == VERDICT_YES) {
 			*ret_ops = parsers[i];
@@ -421,7 +424,8 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 {
 	struct stream *stream = &conn->streams[direction];
 	const struct parser_ops *ops = NULL;
-	struct bytes fresh;
+	bool from_start = conn->info.from_start && stream__is_whole(stream);
+	struct bytes fresh, head = bytes;
 	enum verdict verdict;
 
 	if (!stream->head_size) {
@@ -431,7 +435,9 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 	}
 	fresh = bytes__first(bytes, DETECT_BYTES - stream->head_size);
 	memcpy(stream->head + stream->head_size, fresh.data, fresh.size);
-	verdict = detect(bytes__of(stream->head, stream->head_size + fresh.size), &ops);
+	if (stream->head_size)
+		head = bytes__of(stream->head, stream->head_size + fresh.size);
+	verdict = detect(head, from_start, &ops);
 	if (verdict == VERDICT_MORE && stream->head_size + fresh.size < DETECT_BYTES) {
 		stream->head_size += fresh.size;
 		return;
@@ -441,7 +447,7 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 		bool again = stream->head_size && call_start;
 
 		stream->head_size = 0;
-		if (conn->info.from_start && stream__is_whole(stream))
+		if (from_start)
 			flow__leave_alone(flow, conn);
 		else if (again)
 			flow__undecided(flow, conn, direction, bytes, call_start, when);
@@ -468,6 +474,10 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 	}
 	conn__data(flow, conn, direction, bytes, call_start, when);
 	conn->streams[0].head_size = conn->streams[1].head_size = 0;
+	/* The other direction may be one that is found in the middle of calls. */
+	if (conn->streams[1 - direction].watched && !ops->searching(conn->parser, 1 - direction))
+		flow__direct(flow, conn, 1 - direction, conn->streams[1 - direction].skip_until,
+			     false);
 }
 
 static void conn__gap(struct conn *conn, enum wire_direction direction, uint64_t size,

@@ -47,6 +47,7 @@ struct flow_counts {
 	uint64_t evicted;	/* given up for FLOW_MAX_CONNECTIONS */
 	uint64_t out_of_memory; /* events that could not be handled */
 	uint64_t bytes_captured;
+	struct protocol_counts protocol;
 };
 
 struct flow;

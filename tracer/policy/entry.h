@@ -10,13 +10,25 @@
 #include "exchange/exchange.h"
 
 struct entry_field {
-	struct bytes name; /* original case */
+	struct bytes name; /* original case; `?` where it is not known */
 	struct bytes value;
 };
 
 struct entry_fields {
 	const struct entry_field *fields;
 	size_t count;
+};
+
+/* A gRPC call. */
+struct entry_rpc {
+	bool is_grpc;
+	struct bytes service;
+	struct bytes method;
+	bool has_status;
+	uint32_t status;
+	struct bytes message;
+	bool has_messages[2]; /* of the request, of the response: all were counted */
+	uint64_t messages[2];
 };
 
 struct entry {
@@ -36,12 +48,15 @@ struct entry {
 	uint16_t server_port; /* 0: not known */
 	struct entry_fields request_headers;
 	uint64_t request_body_bytes;
+	struct bytes upgrade; /* the protocol that is asked for on an HTTP/2 stream: "websocket" */
 
 	bool has_response;
 	uint16_t status; /* 0: not known */
 	struct entry_fields response_headers;
 	struct entry_fields response_trailers;
 	uint64_t response_body_bytes;
+
+	struct entry_rpc rpc;
 
 	const char *version; /* "1.0", "1.1", "2" */
 	const char *library; /* "openssl", ... */
@@ -55,6 +70,7 @@ struct entry {
 	bool complete;
 	const char *reason; /* the word of capture.reason; NULL: complete */
 	uint64_t lost_bytes;
+	uint64_t unknown_headers; /* fields of which the name, or all, is not known */
 };
 
 #endif

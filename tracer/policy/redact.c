@@ -5,6 +5,7 @@
  * secret is, policy/secrets.c knows.
  */
 #include "policy/redact.h"
+#include "policy/grpc.h"
 #include "policy/secrets.h"
 
 #include <errno.h>
@@ -41,7 +42,7 @@ struct redactor {
 	struct policy policy;
 	struct secrets secrets;
 	struct buf text;
-	struct buf name; /* scratch: a field's name in lower case */
+	struct buf name; /* scratch: a field's name in lower case, or a message decoded */
 	int err;	 /* of the entry at hand */
 
 	struct field_span *spans;   /* of all blocks, one after the other ... */
@@ -172,13 +173,17 @@ static int redactor__reserve(struct redactor *redactor)
 
 static void redactor__add_field(struct redactor *redactor, struct bytes name, struct bytes value)
 {
-	struct field_span span = {.name = redactor__write(redactor, name, NULL)};
+	struct field_span span = {
+		.name = redactor__write(redactor, name.size ? name : bytes__str("?"), NULL),
+	};
 
 	if (redactor->err)
 		return;
 	span.value = (struct span){.offset = redactor->text.size, .known = true};
 	if (redactor->policy.show_secrets)
 		redactor->err = buf__append(&redactor->text, value);
+	else if (!name.size) /* it may be Authorization */
+		redactor->err = secrets__whole(&redactor->secrets, value, &redactor->text);
 	else
 		redactor->err = secrets__header(&redactor->secrets, name, value, &redactor->text);
 	span.value.size = redactor->text.size - span.value.offset;
@@ -377,7 +382,8 @@ static struct bytes path__basename(struct bytes path)
 
 /* The strings of an entry while the text may still move. */
 struct entry_spans {
-	struct span method, scheme, path, query, address, name, executable;
+	struct span method, scheme, path, query, address, name, executable, upgrade;
+	struct span rpc_service, rpc_method, rpc_message;
 	size_t fields[BLOCK_COUNT];
 };
 
@@ -401,7 +407,63 @@ static void redactor__add_request(struct redactor *redactor, const struct exchan
 		spans->query =
 			redactor__write(redactor, buf__view(&exchange->query), secrets__query);
 	spans->address = redactor__write_known(redactor, address, NULL);
+	spans->upgrade = redactor__write_known(redactor, buf__view(&exchange->upgrade), NULL);
 	spans->fields[BLOCK_REQUEST] = redactor__add_block(redactor, &exchange->request.headers);
+}
+
+/* As the value of grpc-message would be, but decoded. */
+static struct span redactor__write_message(struct redactor *redactor, struct bytes message)
+{
+	struct span span = {.offset = redactor->text.size, .known = message.data};
+	struct bytes decoded;
+
+	if (!message.data || redactor->err)
+		return span;
+	buf__clear(&redactor->name);
+	redactor->err = grpc__decode(message, &redactor->name);
+	decoded = buf__view(&redactor->name);
+	if (!redactor->err && redactor->policy.show_secrets)
+		redactor->err = buf__append(&redactor->text, decoded);
+	else if (!redactor->err)
+		redactor->err = secrets__header(&redactor->secrets, bytes__str("grpc-message"),
+						decoded, &redactor->text);
+	span.size = redactor->text.size - span.offset;
+	return span;
+}
+
+static void redactor__add_rpc(struct redactor *redactor, const struct exchange *exchange,
+			      struct entry_spans *spans)
+{
+	const struct message *messages[] = {&exchange->request, &exchange->response};
+	struct entry_rpc *rpc = &redactor->entry.rpc;
+	struct grpc grpc;
+
+	if (!grpc__of(exchange, &grpc))
+		return;
+	rpc->is_grpc = true;
+	rpc->has_status = grpc.has_status;
+	rpc->status = grpc.status;
+	for (size_t i = 0; i < 2; i++) {
+		rpc->has_messages[i] = messages[i]->has_messages;
+		rpc->messages[i] = messages[i]->messages;
+	}
+	spans->rpc_service = redactor__write_known(redactor, grpc.service, secrets__url);
+	spans->rpc_method = redactor__write_known(redactor, grpc.method, secrets__url);
+	spans->rpc_message = redactor__write_message(redactor, grpc.message);
+}
+
+/* Fields that were sent and cannot be shown as they were. */
+static uint64_t message__unknown(const struct message *message)
+{
+	const struct headers *blocks[] = {&message->headers, &message->trailers};
+	uint64_t count = 0;
+
+	for (size_t b = 0; b < 2; b++) {
+		count += blocks[b]->unknown;
+		for (size_t i = 0; i < blocks[b]->count; i++)
+			count += !headers__name(blocks[b], i).size;
+	}
+	return count;
 }
 
 /* The text is complete and stays where it is: turns places into views. */
@@ -429,6 +491,10 @@ static void redactor__resolve(struct redactor *redactor, const struct entry_span
 	entry->scheme = redactor__view(redactor, spans->scheme);
 	entry->path = redactor__view(redactor, spans->path);
 	entry->query = redactor__view(redactor, spans->query);
+	entry->upgrade = redactor__view(redactor, spans->upgrade);
+	entry->rpc.service = redactor__view(redactor, spans->rpc_service);
+	entry->rpc.method = redactor__view(redactor, spans->rpc_method);
+	entry->rpc.message = redactor__view(redactor, spans->rpc_message);
 	entry->server_address = redactor__view(redactor, spans->address);
 	entry->executable_name = redactor__view(redactor, spans->name);
 	entry->executable_path = redactor__view(redactor, spans->executable);
@@ -454,6 +520,7 @@ int redactor__entry(struct redactor *redactor, const struct exchange *exchange,
 		.error = exchange->error,
 		.reason = reason__name(exchange__reason(exchange)),
 		.lost_bytes = request->lost_bytes + response->lost_bytes,
+		.unknown_headers = message__unknown(request) + message__unknown(response),
 	};
 	entry->complete = !entry->reason;
 	entry__set_times(entry, exchange, redactor->policy.clock_offset_ns);
@@ -465,6 +532,7 @@ int redactor__entry(struct redactor *redactor, const struct exchange *exchange,
 		spans.fields[BLOCK_RESPONSE] = redactor__add_block(redactor, &response->headers);
 		spans.fields[BLOCK_TRAILERS] = redactor__add_block(redactor, &response->trailers);
 	}
+	redactor__add_rpc(redactor, exchange, &spans);
 	executable = executable__path(executable);
 	spans.name = redactor__write_known(redactor, path__basename(executable), NULL);
 	spans.executable = redactor__write_known(redactor, executable, NULL);

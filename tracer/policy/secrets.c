@@ -826,3 +826,10 @@ int secrets__query(struct secrets *secrets, struct bytes value, struct buf *out)
 	secrets__scan(secrets, value, true, CONTEXT_QUERY, NAMES_ALL);
 	return secrets->err;
 }
+
+int secrets__whole(struct secrets *secrets, struct bytes value, struct buf *out)
+{
+	secrets__begin(secrets, out);
+	secrets__replace(secrets, value);
+	return secrets->err;
+}

@@ -54,4 +54,7 @@ int secrets__header(struct secrets *secrets, struct bytes name, struct bytes val
 int secrets__url(struct secrets *secrets, struct bytes value, struct buf *out);
 int secrets__query(struct secrets *secrets, struct bytes value, struct buf *out);
 
+/* The same for a value that is a secret as a whole. */
+int secrets__whole(struct secrets *secrets, struct bytes value, struct buf *out);
+
 #endif

@@ -240,7 +240,7 @@ static enum verdict detect_request(struct bytes head)
 	return http1_start__parse(line, HTTP1_REQUEST, false, &start) ? VERDICT_YES : VERDICT_NO;
 }
 
-enum verdict http1__detect(struct bytes head)
+enum verdict http1__detect(struct bytes head, bool from_start)
 {
 	bool all = head.size >= DETECT_MAX_BYTES;
 	enum verdict verdict;

@@ -46,7 +46,7 @@ bool http1_start__known(const struct http1_start *start);
 bool http1_start__possible(struct bytes head, unsigned int kinds, bool known);
 
 /* parser_ops.detect */
-enum verdict http1__detect(struct bytes head);
+enum verdict http1__detect(struct bytes head, bool from_start);
 
 /* The parts of a request target (RFC 9112 3.2). Data NULL: absent. */
 struct http1_target {

@@ -66,10 +66,12 @@ struct parser_ops {
 	const char *name;
 
 	/*
-	 * Whether bytes at the start of a message, in either direction, are of this protocol.
-	 * Decides on at most 64 bytes. Strict enough that a false yes is very unlikely.
+	 * Whether bytes that begin where a TLS call's buffer does, in either direction, are the
+	 * start of a message of this protocol; `from_start`: they are their stream's first. More
+	 * is only given while they are fewer than 64. Strict enough that a false yes is very
+	 * unlikely.
 	 */
-	enum verdict (*detect)(struct bytes head);
+	enum verdict (*detect)(struct bytes head, bool from_start);
 
 	/*
 	 * A parser for a connection whose exchanges go to `pairing` (which outlives it).
@@ -120,11 +122,13 @@ struct parser_ops {
 
 	/*
 	 * Whether the parser has lost its place in a direction and only the start of a message,
-	 * at the start of a TLS call's buffer, can tell it where it is.
+	 * at the start of a TLS call's buffer, can tell it where it is. False where it finds its
+	 * place in the middle of calls, too.
 	 */
 	bool (*searching)(const struct parser *parser, enum wire_direction direction);
 };
 
 extern const struct parser_ops http1_ops;
+extern const struct parser_ops http2_ops;
 
 #endif

@@ -160,6 +160,7 @@ static void json__http(struct json *json, const struct entry *entry)
 	if (!entry->has_request && !entry->has_response)
 		return;
 	json__object(json, "http");
+	json__known(json, "upgrade", entry->upgrade);
 	if (entry->has_request) {
 		json__object(json, "request");
 		json__known(json, "method", entry->method);
@@ -176,6 +177,27 @@ static void json__http(struct json *json, const struct entry *entry)
 		json__fields(json, "trailer", &entry->response_trailers);
 		json__object_end(json);
 	}
+	json__object_end(json);
+}
+
+static void json__rpc(struct json *json, const struct entry_rpc *rpc)
+{
+	static const char *const names[] = {"request_messages", "response_messages"};
+
+	if (!rpc->is_grpc)
+		return;
+	json__object(json, "rpc");
+	json__string(json, "system", bytes__str("grpc"));
+	json__known(json, "service", rpc->service);
+	json__known(json, "method", rpc->method);
+	json__object(json, "grpc");
+	if (rpc->has_status)
+		json__uint(json, "status_code", rpc->status);
+	json__known(json, "status_message", rpc->message);
+	for (size_t i = 0; i < 2; i++)
+		if (rpc->has_messages[i])
+			json__uint(json, names[i], rpc->messages[i]);
+	json__object_end(json);
 	json__object_end(json);
 }
 
@@ -296,6 +318,8 @@ static void json__capture(struct json *json, const struct entry *entry)
 	if (entry->reason)
 		json__string(json, "reason", bytes__str(entry->reason));
 	json__uint(json, "lost_bytes", entry->lost_bytes);
+	if (entry->unknown_headers)
+		json__uint(json, "unknown_headers", entry->unknown_headers);
 	json__object_end(json);
 }
 
@@ -331,6 +355,7 @@ static int sink_json__format(const struct sink_options *options, const struct en
 	if (entry->has_duration)
 		json__ms(&json, "duration_ms", entry->duration_ns);
 	json__http(&json, entry);
+	json__rpc(&json, &entry->rpc);
 	json__url(&json, entry);
 	json__server(&json, entry);
 	json__network(&json, entry);

@@ -288,6 +288,16 @@ static void text__fault(struct text *text, const struct entry *entry)
 	text__put(text, "]");
 }
 
+/* What failed is often told by gRPC's status alone, with an HTTP status of 200. */
+static void text__rpc(struct text *text, const struct entry_rpc *rpc)
+{
+	if (!rpc->has_status || !rpc->status)
+		return;
+	text__put(text, " [grpc-status: ");
+	text__uint(text, rpc->status, 1);
+	text__put(text, "]");
+}
+
 static void text__line(struct text *text, const struct entry *entry)
 {
 	text__time(text, entry->time_unix_ns);
@@ -307,6 +317,7 @@ static void text__line(struct text *text, const struct entry *entry)
 	text__duration(text, entry);
 	text__put(text, " ");
 	text__version(text, entry);
+	text__rpc(text, &entry->rpc);
 	text__fault(text, entry);
 	text__put(text, "\n");
 }

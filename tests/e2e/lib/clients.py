@@ -21,9 +21,9 @@ def _header_pairs(lines):
             for line in lines if line and not line.startswith("HTTP/")]
 
 
-def curl_command(*arguments):
+def curl_command(*arguments, version="--http1.1"):
     """The command line of a curl whose output curl_report() understands."""
-    return [CURL, "-sSvk", "--http1.1", "-o", "/dev/null", "-w", "%{stdout}%{json}\n", *arguments]
+    return [CURL, "-sSvk", version, "-o", "/dev/null", "-w", "%{stdout}%{json}\n", *arguments]
 
 
 def curl_report(output, trace, pid=None):
@@ -31,7 +31,7 @@ def curl_report(output, trace, pid=None):
     told = json.loads(output.strip().splitlines()[-1])
     sent, received = _curl_lines(trace, "> "), _curl_lines(trace, "< ")
     # Of several heads (a CONNECT before, 1xx responses) the last is the exchange's.
-    first = max(i for i, line in enumerate(sent) if line.endswith(" HTTP/1.1"))
+    first = max(i for i, line in enumerate(sent) if line.endswith((" HTTP/1.1", " HTTP/2")))
     status = max(i for i, line in enumerate(received) if line.startswith("HTTP/"))
     method, target, _ = sent[first].split(" ")
     return Report(
@@ -41,13 +41,13 @@ def curl_report(output, trace, pid=None):
         response_headers=_header_pairs(received[status:]),
         local=[told["local_ip"], told["local_port"]],
         peer=[told["remote_ip"], told["remote_port"]],
-        version=told["http_version"] if "." in told["http_version"] else "1.1",
+        version="1.1" if told["http_version"] == "1" else told["http_version"],
         side="client", executable="curl", pid=pid)
 
 
-def curl(test, *arguments):
+def curl(test, *arguments, version="--http1.1"):
     """Runs curl once (arguments end with the URL); returns its Report."""
-    process = test.run(curl_command(*arguments))
+    process = test.run(curl_command(*arguments, version=version))
     if process.poll() != 0:
         raise Failure(f"curl failed with {process.poll()}:\n{process.output()}")
     return curl_report(process.text(), process.text("stderr"), process.pid)
@@ -113,6 +113,18 @@ def trace_both(test, client, server, *options):
 def python_client(test, port, host="127.0.0.1", **options):
     process = test.start_target("https_client.py", host, port, stdin=subprocess.PIPE, **options)
     return KeepAliveClient(process, PYTHON_NAME, r"^\{")
+
+
+class H2Client(KeepAliveClient):
+    """targets/h2_client.py: several requests at once on one connection."""
+
+    def requests(self, *orders):
+        return [self._report(told) for told in self.tell(list(orders))]
+
+
+def h2_client(test, port, host="127.0.0.1"):
+    process = test.start_target("h2_client.py", host, port, stdin=subprocess.PIPE)
+    return H2Client(process, PYTHON_NAME, r"^\{")
 
 
 def node_client(test, port, host="127.0.0.1"):

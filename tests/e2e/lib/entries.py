@@ -32,7 +32,10 @@ FIELDS = {
     "network.tcp.retransmits": int, "tls.library": str, "process.pid": int,
     "process.executable.name": str, "process.executable.path": str,
     "capture.tuple": str, "capture.complete": bool, "capture.lost_bytes": int,
-    "capture.reason": str, "error.type": str,
+    "capture.reason": str, "capture.unknown_headers": int, "error.type": str,
+    "http.upgrade": str, "rpc.system": str, "rpc.service": str, "rpc.method": str,
+    "rpc.grpc.status_code": int, "rpc.grpc.status_message": str,
+    "rpc.grpc.request_messages": int, "rpc.grpc.response_messages": int,
 }
 ALWAYS_PRESENT = ("timestamp", "side", "process.pid", "tls.library", "capture.tuple",
                   "capture.complete", "capture.lost_bytes", "network.protocol.name")

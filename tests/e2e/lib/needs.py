@@ -8,7 +8,7 @@ import socket
 import subprocess
 
 from .case import SLOWNESS
-from .test import HERE
+from .test import HERE, PYTHON
 
 BUILD = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1"]
 
@@ -81,6 +81,11 @@ def _webrick(*_):
     return None if done.returncode == 0 else "no webrick"
 
 
+def _python_h2(*_):
+    done = subprocess.run([PYTHON, "-c", "import h2"], capture_output=True, check=False)
+    return None if done.returncode == 0 else "no python3-h2"
+
+
 def _recording(_program_path, shared):
     """A recording that was made by hand, as `recording` in the shared directory."""
     top = os.path.join(HERE, "../..")
@@ -102,6 +107,8 @@ FINDERS = {
     "node": lambda *_: _program("/usr/bin/node"),
     "openssl": lambda *_: _program("/usr/bin/openssl"),
     "setpriv": lambda *_: _program("/usr/bin/setpriv"),
+    "h2load": lambda *_: _program("/usr/bin/h2load") or _program("/usr/sbin/nghttpd"),
+    "python-h2": _python_h2,
     "wrk": lambda *_: _program("/usr/bin/wrk"),
 }
 

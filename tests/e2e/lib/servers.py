@@ -39,8 +39,8 @@ http {{
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
     server {{
-        listen 127.0.0.1:{port} ssl reuseport;
-        listen [::1]:{port} ssl reuseport;
+        listen 127.0.0.1:{port} ssl {http2} reuseport;
+        listen [::1]:{port} ssl {http2} reuseport;
         {listen}
         ssl_certificate {certificate};
         ssl_certificate_key {key};
@@ -72,7 +72,7 @@ class Nginx:
     """nginx with its own configuration, files of 1k, 100k and 10m, and a log to compare with."""
 
     def __init__(self, test, workers=2, binary=NGINX, upstream=1, log=True, name="nginx",
-                 listen=""):
+                 listen="", http2=False):
         self.dir = test.path(name)
         self.port = free_port()
         self.binary = binary
@@ -85,7 +85,7 @@ class Nginx:
         config = NGINX_CONFIG.format(
             dir=self.dir, port=self.port, workers=workers, upstream=upstream,
             certificate=test.pki.certificate, key=test.pki.key, access_log=access_log,
-            listen=listen, kilobyte="k" * 1024)
+            listen=listen, http2="http2" if http2 else "", kilobyte="k" * 1024)
         path = os.path.join(self.dir, "nginx.conf")
         with open(path, "w", encoding="utf-8") as file:
             file.write(config)
@@ -160,12 +160,12 @@ class PythonServer:
 
 
 class NodeServer:
-    """targets/node_server.js."""
+    """targets/node_server.js, or another that prints its reports as that does."""
 
-    def __init__(self, test):
+    def __init__(self, test, script="node_server.js"):
         self.port = free_port()
         self.process = test.start(
-            ["/usr/bin/node", os.path.join(HERE, "targets", "node_server.js"),
+            ["/usr/bin/node", os.path.join(HERE, "targets", script),
              test.pki.certificate, test.pki.key, self.port])
         self.process.wait_text("^listening")
 
@@ -181,6 +181,29 @@ class NodeServer:
             return [line for line in self.process.text().splitlines() if line.startswith("{")]
         until(lambda: len(lines()) >= count, f"{count} requests in node's output")
         return [Report(side="server", executable="node", **json.loads(line)) for line in lines()]
+
+
+class Nghttpd:
+    """nghttpd with its files: 1k and 100k; it writes no log that can be compared with."""
+
+    def __init__(self, test):
+        self.port = free_port()
+        directory = test.path("nghttpd")
+        os.makedirs(directory)
+        for name in ("1k", "100k"):
+            with open(os.path.join(directory, name), "wb") as file:
+                file.write(b"g" * NGINX_FILES[name])
+        self.process = test.start(["/usr/sbin/nghttpd", "-d", directory, "-a", "127.0.0.1",
+                                   "--no-content-length", self.port, test.pki.key,
+                                   test.pki.certificate])
+        listening(self.port, self.process)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def url(self, target):
+        return f"https://127.0.0.1:{self.port}{target}"
 
 
 class SServer:
