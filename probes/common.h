@@ -156,6 +156,12 @@ static __always_inline __u32 current_pid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
+/* Whether what comes next is a body's, and no head. */
+static __always_inline bool walk__in_body(const struct walk *walk)
+{
+	return walk->phase == WALK_LENGTH || walk->phase == WALK_PAYLOAD;
+}
+
 /* How to submit a record: a wakeup costs more than the rest of a probe, so few records pay it. */
 static __always_inline __u64 wakeup(bool urgent)
 {

@@ -165,6 +165,18 @@ static __always_inline void note_socket(struct sock *sk, struct call *call,
 		read_tuple(sk, WIRE_TUPLE_NESTED, &call->tuple);
 }
 
+/* Whether it is the connection's socket, and not another one in its memory. */
+static __always_inline bool is_socket_of(const struct connection_state *state, struct sock *sk)
+{
+	__u32 ports;
+
+	if (state->sock != (__u64)sk)
+		return false;
+	ports = (__u32)BPF_CORE_READ(sk, __sk_common.skc_num) << 16 |
+		BPF_CORE_READ(sk, __sk_common.skc_dport);
+	return state->tuple.transport == WIRE_UNIX || state->ports == ports;
+}
+
 static __always_inline void socket_in_tls_call(struct sock *sk, struct call *call, __u8 direction,
 					       long result, enum moment moment)
 {
@@ -184,10 +196,24 @@ static __always_inline void socket_in_tls_call(struct sock *sk, struct call *cal
 	}
 	if (direction == WIRE_READ && moment != AFTER)
 		note_receiving(record, moment);
-	is_known = state && state->sock == (__u64)sk;
-	if (is_first && (is_known || carries_records(sk, direction, result, moment)))
+	is_known = state && is_socket_of(state, sk);
+	if (is_first && is_known && !call->sock) {
+		call->sock = state->sock;
+		call->ports = state->ports;
+		call->on_unix = state->tuple.transport == WIRE_UNIX;
+	} else if (is_first && (is_known || carries_records(sk, direction, result, moment))) {
 		note_socket(sk, call, state);
-	if (call->sock != (__u64)sk || call->on_unix || !is_tcp(sk))
+	}
+	if (call->sock != (__u64)sk || call->on_unix)
+		return;
+	/* In the middle of a body nobody asks for TCP's numbers. */
+	if (state && call->direction <= WIRE_WRITE &&
+	    walk__in_body(&state->walks[call->direction & 1])) {
+		record->known = PLACE_UNKNOWN;
+		record->rest = 0;
+		return;
+	}
+	if (!is_tcp(sk))
 		return;
 	if (is_first && direction == WIRE_WRITE && call->direction == WIRE_WRITE)
 		note_sent(sk, call, result, moment);

@@ -47,6 +47,20 @@ struct connection_key {
 #define STATE_EOF	    0x08
 #define STATE_WRITE_BLOCKED 0x10 /* a write was cut short: the next begins with what is left */
 
+enum walk_phase {
+	WALK_OFF = 0,
+	WALK_START,    /* before a start line */
+	WALK_HEAD,     /* before a field, or the empty line */
+	WALK_TRAILERS, /* the same after the last chunk */
+	WALK_PEEK,     /* before the body of a response, if it has one */
+	WALK_LENGTH,   /* in a body of known length */
+	WALK_SIZE,     /* in a chunk's size line, digits seen so far in walk.digits */
+	WALK_SIZE_LF,
+	WALK_PAYLOAD,
+	WALK_CR,
+	WALK_LF,
+};
+
 /* A walk over the messages of a stream, see walk.h. */
 struct walk {
 	__u64 start;	 /* position where its first message began */

@@ -45,20 +45,6 @@
 #define WORTH_BYTES 4096
 #define IDLE_MAX    32
 
-enum walk_phase {
-	WALK_OFF = 0,
-	WALK_START,    /* before a start line */
-	WALK_HEAD,     /* before a field, or the empty line */
-	WALK_TRAILERS, /* the same after the last chunk */
-	WALK_PEEK,     /* before the body of a response, if it has one */
-	WALK_LENGTH,   /* in a body of known length */
-	WALK_SIZE,     /* in a chunk's size line, digits seen so far in walk.digits */
-	WALK_SIZE_LF,
-	WALK_PAYLOAD,
-	WALK_CR,
-	WALK_LF,
-};
-
 /* struct walk.flags: of the stream, and of the message under way */
 #define WALK_REQUESTS  0x01
 #define WALK_RESPONSES 0x02

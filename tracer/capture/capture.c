@@ -94,7 +94,6 @@ struct capture {
 	struct process *processes;
 	struct program *programs;
 	bool ended_since_sweep;
-	bool nests_since_sweep; /* a process was found to need no BIO probes */
 	uint64_t swept_ns;
 };
 
@@ -323,8 +322,11 @@ static void capture__learn_nesting(struct capture *capture, struct process *proc
 	process->nesting = nesting;
 	if (program && program->nesting != NESTING_FALLS_SHORT)
 		program->nesting = nesting;
-	if (nesting == NESTING_SUFFICES)
-		capture->nests_since_sweep = true;
+	if (nesting == NESTING_SUFFICES && process->bios[0].bio) {
+		log_debug("process %u: its TLS calls use sockets, no probes on BIO functions",
+			  process->pid);
+		capture__detach_bios(capture, process);
+	}
 }
 
 struct scan {
@@ -770,26 +772,15 @@ static bool is_stale(void *context, uint32_t pid, uint64_t generation_ns)
 
 static void capture__sweep(struct capture *capture)
 {
-	struct process *process, *next;
 	uint64_t now;
 
-	if (!capture->ended_since_sweep && !capture->nests_since_sweep)
+	if (!capture->ended_since_sweep)
 		return;
 	now = now_ns();
 	if (now - capture->swept_ns < SWEEP_INTERVAL_NS)
 		return;
-	if (capture->ended_since_sweep)
-		probe_set__sweep(capture->probes, is_stale, capture);
-	HASH_ITER(hh, capture->processes, process, next)
-	{
-		if (process->nesting != NESTING_SUFFICES || !process->bios[0].bio)
-			continue;
-		log_debug("process %u: its TLS calls use sockets, no probes on BIO functions",
-			  process->pid);
-		capture__detach_bios(capture, process);
-	}
+	probe_set__sweep(capture->probes, is_stale, capture);
 	capture->ended_since_sweep = false;
-	capture->nests_since_sweep = false;
 	capture->swept_ns = now;
 }
 
@@ -945,7 +936,7 @@ bool capture__pending(const struct capture *capture)
 {
 	struct pollfd ring = {.fd = probe_set__ring_fd(capture->probes), .events = POLLIN};
 
-	return capture->ended_since_sweep || capture->nests_since_sweep || poll(&ring, 1, 0) > 0;
+	return capture->ended_since_sweep || poll(&ring, 1, 0) > 0;
 }
 
 int capture__held_map_fd(const struct capture *capture)

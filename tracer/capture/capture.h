@@ -59,7 +59,7 @@ int capture__ring_fd(const struct capture *capture);
 void capture__set_consumer(struct capture *capture, enum consumer_state state);
 
 /* Whether capture__drain is wanted again soon: records wait in the ring, finished or not, or what
- * ended or is not needed any more is to be cleared away. */
+ * has ended is to be cleared away. */
 bool capture__pending(const struct capture *capture);
 
 /* The map of held processes, for guard__start. */
