@@ -36,7 +36,8 @@ struct call {
 	__u8 on_unix;	/* sock is a unix socket */
 	__u8 tcp_flags; /* WIRE_TCP_SEQ (of what it sent), WIRE_TCP_STATE */
 	struct wire_tcp tcp;
-	__u32 ports; /* of sock */
+	struct record_place record; /* of what was received before the connection had a state */
+	__u32 ports;		    /* of sock */
 	__u32 pad;
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */

@@ -23,7 +23,9 @@
  * reported without its bytes: within a body, where the parser can do without, that changes nothing.
  */
 #define PIECE_BYTES 16384
-#define MAX_PIECES  64
+/* Without bpf_loop, since the verifier walks each turn of a loop: fewer and larger ones. */
+#define LARGE_PIECE_BYTES 65536
+#define MAX_PIECES	  64
 
 /* Each time a stream has delivered so much, the program is woken: it may say that it is enough. */
 #define URGENT_BYTES (256 * 1024)
@@ -137,6 +139,8 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	call->many_sockets = 0;
 	call->on_unix = 0;
 	call->tcp_flags = 0;
+	call->tcp = (struct wire_tcp){};
+	call->record = (struct record_place){};
 	call->is_inner = depth > 0;
 	call->ports = 0;
 	thread->depth = depth + 1;
@@ -288,30 +292,35 @@ static __always_inline void learn_socket(struct connection_state *state, const s
 	connection_found(state, call->object, &socket, &call->tuple);
 }
 
-/* What is known of TCP where the call's bytes begin. WIRE_TCP_SEQ, WIRE_TCP_STATE. */
-static __always_inline __u8 fill_tcp(struct wire_tcp *tcp, const struct connection_state *state,
-				     const struct call *call, __u8 direction)
+/*
+ * Whether the place of the record that was received last is that of the call's bytes. Of several
+ * that came together the first may be a key update or the end of a handshake. It holds the bytes
+ * when they fill it, but for what the ciphers of TLS 1.3 and 1.2 add, or fill the call's buffer.
+ */
+static __always_inline bool place_is_known(const struct record_place *record,
+					   const struct call *call)
 {
-	__u8 flags = call->reported ? 0 : call->tcp_flags;
+	__u64 added = record->payload - call->moved;
 
-	__builtin_memset(tcp, 0, sizeof(*tcp));
-	if (call->reported || state->tuple.transport != WIRE_TCP || !state->sock)
-		return 0;
-	if (flags & WIRE_TCP_STATE) {
-		tcp->rtt_us = call->tcp.rtt_us;
-		tcp->retransmits = call->tcp.retransmits;
+	if (record->known != PLACE_OF_FIRST)
+		return record->known;
+	return added == 17 || added == 24 || added == 16 ||
+	       (call->moved == call->length && call->moved >= MIN_FRAGMENT_BYTES &&
+		record->payload > call->moved);
+}
+
+/* Leaves in call->tcp and call->tcp_flags what is known of TCP where the call's bytes begin. */
+static __always_inline void settle_tcp(const struct connection_state *state, struct call *call)
+{
+	if (call->direction == WIRE_READ && place_is_known(&state->record, call)) {
+		call->tcp.seq = state->record.seq;
+		call->tcp.ack = state->record.ack;
+		call->tcp_flags |= WIRE_TCP_SEQ;
 	}
-	if (direction == WIRE_READ && state->record.known) {
-		tcp->seq = state->record.seq;
-		tcp->ack = state->record.ack;
-		flags |= WIRE_TCP_SEQ;
-	} else if (flags & WIRE_TCP_SEQ && !(state->flags & STATE_WRITE_BLOCKED)) {
-		tcp->seq = call->tcp.seq;
-		tcp->ack = call->tcp.ack;
-	} else {
-		flags &= ~WIRE_TCP_SEQ;
-	}
-	return flags;
+	if (call->direction == WIRE_WRITE && state->flags & STATE_WRITE_BLOCKED)
+		call->tcp_flags &= ~WIRE_TCP_SEQ;
+	if (!state->sock || state->tuple.transport != WIRE_TCP)
+		call->tcp_flags = 0;
 }
 
 /*
@@ -339,7 +348,8 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 				    __u8 direction, __u32 moved, __u32 captured)
 {
 	void *source = (void *)(call->buffer + call->reported);
-	__u8 flags = (state->flags & WIRE_FROM_START) | (call->reported ? 0 : WIRE_CALL_START);
+	__u8 flags = (state->flags & WIRE_FROM_START) |
+		     (call->reported ? 0 : WIRE_CALL_START | call->tcp_flags);
 	__u64 position = state->position[direction] + call->reported;
 	struct wire_data *record;
 	long read_failed = 0;
@@ -355,8 +365,10 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 		RESERVE_AND_READ(record, source, captured, read_failed, 2048);
 	else if (captured <= 4096)
 		RESERVE_AND_READ(record, source, captured, read_failed, 4096);
-	else
+	else if (captured <= PIECE_BYTES)
 		RESERVE_AND_READ(record, source, captured, read_failed, PIECE_BYTES);
+	else
+		RESERVE_AND_READ(record, source, captured, read_failed, LARGE_PIECE_BYTES);
 	if (!record) {
 		count(&shared.events_lost);
 		state->lost_bytes[direction] += moved;
@@ -376,7 +388,7 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	record->walk_from = walk__name(&state->walks[direction]);
 	record->other_position = state->position[1 - direction];
 	record->other_lost_bytes = state->lost_bytes[1 - direction];
-	flags |= fill_tcp(&record->tcp, state, call, direction);
+	record->tcp = call->tcp;
 	record->moved = moved;
 	record->captured = captured;
 	record->direction = direction;
@@ -387,27 +399,55 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	bpf_ringbuf_submit(record, wakeup(state->captured[direction] % URGENT_BYTES < captured));
 }
 
+struct report {
+	struct connection_state *state;
+	struct call *call;
+	__u8 direction;
+};
+
+/* A piece of `size`, where more than that is left. 1 at the end. */
+static __always_inline long report_full(struct report *report, __u32 size)
+{
+	struct call *call = report->call;
+
+	if (!call->buffer || call->wanted - call->reported <= size)
+		return 1;
+	report_piece(report->state, call, report->direction & 1, size, size);
+	return 0;
+}
+
+/* For bpf_loop. */
+static long report_full_piece(__u32 index, struct report *report)
+{
+	return report_full(report, PIECE_BYTES);
+}
+
 /*
  * Reports the bytes of the call from call->reported to call->wanted, at least by one record, though
  * it be empty: that tells when the end of a skip passed. Progress is kept in the call, in map
  * memory, because the verifier would follow every value that a register could have.
  */
-static __noinline int report_call(struct connection_state *state, struct call *call, __u8 direction)
+static __always_inline void report_call(struct connection_state *state, struct call *call,
+					__u8 direction, bool can_loop)
 {
-	direction &= 1;
-	for (int i = 0; i < MAX_PIECES; i++) {
-		__u64 rest = call->wanted - call->reported;
+	struct report report = {.state = state, .call = call, .direction = direction};
+	__u64 rest;
 
-		if (!call->buffer)
-			break;
-		if (rest <= PIECE_BYTES) {
-			report_piece(state, call, direction, rest + call->tail, rest);
-			return 0;
-		}
-		report_piece(state, call, direction, PIECE_BYTES, PIECE_BYTES);
+	if (can_loop) {
+		bpf_loop(MAX_PIECES, report_full_piece, &report, 0);
+	} else {
+		for (int i = 0; i < MAX_PIECES * PIECE_BYTES / LARGE_PIECE_BYTES; i++)
+			if (report_full(&report, LARGE_PIECE_BYTES))
+				break;
+		for (int i = 0; i < LARGE_PIECE_BYTES / PIECE_BYTES; i++)
+			if (report_full(&report, PIECE_BYTES))
+				break;
 	}
-	report_piece(state, call, direction, call->moved - call->reported, 0);
-	return 0;
+	rest = call->wanted - call->reported;
+	if (call->buffer && rest <= PIECE_BYTES)
+		report_piece(state, call, direction, rest + call->tail, rest);
+	else
+		report_piece(state, call, direction, call->moved - call->reported, 0);
 }
 
 /*
@@ -466,7 +506,7 @@ static __always_inline void commit(struct connection_state *state, struct call *
 		}
 	}
 	if (report)
-		report_call(state, call, direction);
+		report_call(state, call, direction, can_walk);
 	/* What was left out behind that is the next record's to tell. */
 	if (walked)
 		state->body_bytes[direction] += call->payload;
@@ -580,6 +620,8 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 	state = connection_of(ctx, call->object);
 	if (!state)
 		return 0;
+	if (call->record.known)
+		state->record = call->record;
 	if (call->sock)
 		learn_socket(state, call);
 	else if (!state->sock && !call->is_inner && state->unnested < MAX_UNNESTED)
@@ -590,8 +632,11 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 		if (outer->sock == call->sock && state->sock == call->sock)
 			outer->tuple = state->tuple;
 	}
+	settle_tcp(state, call);
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1, can_walk);
+	if (call->direction == WIRE_READ && call->moved && state->record.known == PLACE_OF_FIRST)
+		state->record.known = PLACE_UNKNOWN;
 	if (call->direction == WIRE_WRITE && call->sock) {
 		state->flags &= ~STATE_WRITE_BLOCKED;
 		if (!call->moved)

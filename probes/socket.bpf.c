@@ -74,30 +74,32 @@ static __always_inline void note_sent(struct sock *sk, struct call *call, long r
 /*
  * A TLS call has received bytes: follows the records to know at which sequence number the one
  * began that the call's bytes are from. The library reads either a header and then the payload, or
- * (read-ahead) what there is; of several records in one piece no place is known.
+ * (read-ahead) what there is: then the first of several records may be theirs.
  */
 static __always_inline void note_received(struct sock *sk, struct call *call,
-					  struct connection_state *state, __u32 size)
+					  struct record_place *record, __u32 size)
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
-	struct record_place *record = &state->record;
 	__u8 header[TLS_HEADER_BYTES];
 	__u32 whole;
 
 	read_tcp_state(sk, call);
 	if (record->rest) {
-		record->known &= size <= record->rest;
+		if (size > record->rest)
+			record->known = PLACE_UNKNOWN;
 		record->rest = size <= record->rest ? record->rest - size : 0;
 		return;
 	}
-	record->known = 0;
+	record->known = PLACE_UNKNOWN;
 	if (size < TLS_HEADER_BYTES || !read_header(header))
 		return;
 	whole = TLS_HEADER_BYTES + tls_payload_bytes(header);
-	if (whole == TLS_HEADER_BYTES || size > whole)
+	if (whole == TLS_HEADER_BYTES)
 		return;
-	record->rest = whole - size;
-	record->known = header[0] == TLS_APPLICATION_DATA;
+	record->rest = size < whole ? whole - size : 0;
+	record->payload = whole - TLS_HEADER_BYTES;
+	if (header[0] == TLS_APPLICATION_DATA)
+		record->known = size <= whole ? PLACE_KNOWN : PLACE_OF_FIRST;
 	record->seq = BPF_CORE_READ(tcp, copied_seq) - size;
 	record->ack = BPF_CORE_READ(tcp, write_seq);
 }
@@ -106,7 +108,7 @@ static __always_inline void note_received(struct sock *sk, struct call *call,
 static __always_inline void note_receiving(struct record_place *record, enum moment moment)
 {
 	if (moment == BEFORE && record->receiving) {
-		record->known = 0;
+		record->known = PLACE_UNKNOWN;
 		record->rest = 0;
 	}
 	record->receiving = moment == BEFORE;
@@ -143,20 +145,22 @@ static __always_inline void socket_in_tls_call(struct sock *sk, struct call *cal
 	bool receives = direction == WIRE_READ && moment != BEFORE && result > 0;
 	bool is_first = moment != RETURNED && call->sock != (__u64)sk;
 	struct connection_state *state;
+	struct record_place *record;
 
 	if (!is_first && !receives && moment == AFTER)
 		return;
 	state = bpf_map_lookup_elem(&connections, &key);
-	if (state && direction == WIRE_READ && moment != AFTER)
-		note_receiving(&state->record, moment);
+	record = state ? &state->record : &call->record;
+	if (direction == WIRE_READ && moment != AFTER)
+		note_receiving(record, moment);
 	if (is_first)
 		note_socket(sk, call, state);
-	if (call->sock != (__u64)sk || call->on_unix)
+	if (call->sock != (__u64)sk || call->on_unix || !is_tcp(sk))
 		return;
 	if (is_first && direction == WIRE_WRITE && call->direction == WIRE_WRITE)
 		note_sent(sk, call, result, moment);
-	if (receives && state)
-		note_received(sk, call, state, result);
+	if (receives)
+		note_received(sk, call, record, result);
 }
 
 /* A socket call outside of TLS calls sends bytes that the library may have emitted. */
@@ -292,9 +296,14 @@ int fexit_tcp_send(__u64 *ctx)
 SEC("fexit/tcp_recvmsg")
 int fexit_tcp_receive(__u64 *ctx)
 {
-	int result = recvmsg_arguments == 6 ? ctx[6] : ctx[5];
+	__u64 result;
 
-	return socket_call((struct sock *)ctx[0], WIRE_READ, result, AFTER);
+	/* As it stands: the verifier refuses a context with a variable offset. */
+	if (recvmsg_arguments == 6)
+		asm volatile("%0 = *(u64 *)(%1 + 48)" : "=r"(result) : "r"(ctx));
+	else
+		asm volatile("%0 = *(u64 *)(%1 + 40)" : "=r"(result) : "r"(ctx));
+	return socket_call((struct sock *)ctx[0], WIRE_READ, (int)result, AFTER);
 }
 
 /* unix_stream_sendmsg(sock, msg, size) and unix_stream_recvmsg(sock, msg, size, flags). */
@@ -380,9 +389,9 @@ static __always_inline int direction_of_syscall(long number)
 SEC("raw_tracepoint/sys_enter")
 int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	user_regs *regs = (user_regs *)ctx->args[0];
 	int direction = direction_of_syscall((long)ctx->args[1]);
-	__u64 id = bpf_get_current_pid_tgid();
+	__u64 id = bpf_get_current_pid_tgid(), fd = 0;
 	struct thread *thread;
 	struct sock *sk;
 
@@ -391,16 +400,17 @@ int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 	thread = bpf_map_lookup_elem(&threads, &id);
 	if ((!thread || !thread->depth) && !wants_ciphertext())
 		return 0;
-	sk = socket_of_fd((int)PT_REGS_PARM1_CORE_SYSCALL(regs));
+	bpf_probe_read_kernel(&fd, sizeof(fd), &regs->SYSCALL_SOCKET);
+	sk = socket_of_fd((int)fd);
 	return sk ? socket_call(sk, direction, 0, BEFORE) : 0;
 }
 
 SEC("raw_tracepoint/sys_exit")
 int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	user_regs *regs = (user_regs *)ctx->args[0];
 	long number = -1;
 
-	bpf_probe_read_kernel(&number, sizeof(number), &((user_regs *)regs)->SYSCALL_NUMBER);
+	bpf_probe_read_kernel(&number, sizeof(number), &regs->SYSCALL_NUMBER);
 	return direction_of_syscall(number) == WIRE_READ ? receive_returned((long)ctx->args[1]) : 0;
 }

@@ -12,6 +12,7 @@
 #define AF_INET	    2
 #define AF_INET6    10
 #define SOCK_STREAM 1
+#define IPPROTO_TCP 6
 
 #define S_IFMT	 0170000
 #define S_IFSOCK 0140000
@@ -34,6 +35,12 @@ struct socket_identity {
 static __always_inline bool is_unix(const struct sock *sk)
 {
 	return BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
+}
+
+/* Whether it is a struct tcp_sock: one of MPTCP has addresses as well, and is none. */
+static __always_inline bool is_tcp(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
 }
 
 /* Whether the socket is one that TLS can be on: a stream, and connected. */
@@ -116,6 +123,7 @@ struct user_buffer {
 #define NR_RECVMMSG    299
 #define NR_SENDMMSG    307
 #define SYSCALL_NUMBER orig_rax
+#define SYSCALL_SOCKET rdi
 #define SYSCALL_BUFFER rsi
 #define SYSCALL_SIZE   rdx
 #define STACK_BYTES    16384 /* THREAD_SIZE; kernels that pad the top have bpf_task_pt_regs */
@@ -132,6 +140,7 @@ typedef struct pt_regs user_regs;
 #define NR_RECVMMSG    243
 #define NR_SENDMMSG    269
 #define SYSCALL_NUMBER regs[8]
+#define SYSCALL_SOCKET regs[0]
 #define SYSCALL_BUFFER regs[1]
 #define SYSCALL_SIZE   regs[2]
 #define STACK_BYTES    16384

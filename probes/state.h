@@ -60,14 +60,20 @@ struct walk {
 	__u8 pad[7];
 };
 
+enum place_known {
+	PLACE_UNKNOWN,
+	PLACE_KNOWN,
+	PLACE_OF_FIRST, /* others came with it: the TLS call's bytes tell whether they are its */
+};
+
 /* Where in TCP's stream the TLS record began that was received last, see socket.bpf.c. */
 struct record_place {
 	__u32 seq;
 	__u32 ack;
 	__u32 rest;	/* of its bytes, still to be received */
-	__u8 known;	/* seq and ack mean something */
+	__u16 payload;	/* bytes behind its header */
+	__u8 known;	/* enum place_known */
 	__u8 receiving; /* a call that receives was entered, and its return not seen */
-	__u8 pad[2];
 };
 
 struct connection_state {

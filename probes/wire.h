@@ -131,7 +131,7 @@ struct wire_data {
 	/* Where the other direction was: so a loss there is known in its order. */
 	__u64 other_position;
 	__u64 other_lost_bytes;
-	struct wire_tcp tcp; /* see the flags; what they do not name is zero */
+	struct wire_tcp tcp; /* what the flags name of it */
 	__u32 moved;
 	__u32 captured;
 	__u8 direction; /* enum wire_direction */

@@ -835,7 +835,7 @@ static size_t allocated_bytes(void)
 }
 
 #define IDLE_CONNECTIONS 10000
-#define IDLE_MAX_BYTES	 1536 /* of one connection; with room for the allocator's own */
+#define IDLE_MAX_BYTES	 1792 /* of one connection; with room for the allocator's own */
 
 Test(flow, idle_connections_are_small)
 {

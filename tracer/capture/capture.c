@@ -68,6 +68,9 @@ struct program {
 /* Files with BIO functions that one process can have probes in: its own, and two libraries. */
 #define PROCESS_BIOS 3
 
+/* Executables of which something is remembered. */
+#define PROGRAMS_MAX 4096
+
 struct process {
 	uint32_t pid;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: started, attached to or executed its program */
@@ -291,13 +294,13 @@ static void capture__detach_bios(struct capture *capture, struct process *proces
 	}
 }
 
-/* What was learned of the program that a process runs. NULL without memory. */
+/* What was learned of the program that a process runs. NULL without memory, or room. */
 static struct program *capture__program(struct capture *capture, const char *path)
 {
 	struct program *program;
 
 	HASH_FIND_STR(capture->programs, path, program);
-	if (program)
+	if (program || HASH_COUNT(capture->programs) >= PROGRAMS_MAX)
 		return program;
 	program = calloc(1, sizeof(*program));
 	if (!program)
@@ -764,10 +767,14 @@ static void capture__sweep(struct capture *capture)
 		return;
 	if (capture->ended_since_sweep)
 		probe_set__sweep(capture->probes, is_stale, capture);
-	if (capture->nests_since_sweep)
-		HASH_ITER(hh, capture->processes, process, next)
-	if (process->nesting == NESTING_SUFFICES)
+	HASH_ITER(hh, capture->processes, process, next)
+	{
+		if (process->nesting != NESTING_SUFFICES || !process->bios[0].bio)
+			continue;
+		log_debug("process %u: its TLS calls use sockets, no probes on BIO functions",
+			  process->pid);
 		capture__detach_bios(capture, process);
+	}
 	capture->ended_since_sweep = false;
 	capture->nests_since_sweep = false;
 	capture->swept_ns = now;
@@ -850,6 +857,9 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 	capture->uretprobes = uretprobe__is_safe();
 	err = probe_set__new(&probe_options, &capture->probes, &step);
 	status = err ? say_cannot(step, err) : capture__check_namespace(capture);
+	if (!status && probe_set__backend(capture->probes) == SOCKET_BACKENDS)
+		log_warning("this kernel has no way to see socket calls: only connections whose "
+			    "descriptor a TLS library knows will be named");
 	capture->places = !status && !options->classic && probe_set__places(capture->probes);
 	if (!status)
 		status = capture__attach_targets(capture);

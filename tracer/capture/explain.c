@@ -297,6 +297,7 @@ static void explain_functions(struct explanation *explanation, const struct tls_
 static void explain_tls_code(struct explanation *explanation, const struct mapped_file *mapped,
 			     const struct elf_file *elf, const struct tls_code *code)
 {
+	struct explanation aside = *explanation;
 	struct tls_sites sites;
 	int err;
 
@@ -316,9 +317,9 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 		print_missing(code);
 	}
 	if (code->has_bio) {
-		fact("  connections", "found by their records, where TLS calls use no socket; then "
-				      "probes go here as well, in this process alone");
-		explain_functions(explanation, code, &sites, TLS_BIO_READ, TLS_FUNCTION_COUNT);
+		fact("  probed", "in this process alone, while its TLS calls use no socket");
+		/* Not counted: they are not put in at once. */
+		explain_functions(&aside, code, &sites, TLS_BIO_READ, TLS_FUNCTION_COUNT);
 	}
 }
 

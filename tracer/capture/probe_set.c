@@ -19,6 +19,9 @@
 /* A consumer that waits for its timer is woken when the ring is filled to one part in this. */
 #define WAKE_FRACTION 8
 
+/* Lines of a message of libbpf that are shown. */
+#define LIBBPF_LINES 24
+
 /* The most programs that a socket backend has. */
 #define BACKEND_PROGRAMS 6
 
@@ -166,12 +169,18 @@ static uint32_t recvmsg_arguments(void)
 /* libbpf's own messages: they explain what an errno does not, to who asks with -vv. */
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
 {
-	char message[512];
+	char *message, *line, *end;
 
-	vsnprintf(message, sizeof(message), format, args);
-	message[strcspn(message, "\n")] = '\0';
-	if (level != LIBBPF_DEBUG)
-		log_debug("%s", message);
+	if (level == LIBBPF_DEBUG || vasprintf(&message, format, args) < 0)
+		return 0;
+	/* Of the verifier's log, which is one message, the end says what is wrong. */
+	end = message + strlen(message);
+	line = end;
+	for (int lines = 0; line > message && lines <= LIBBPF_LINES; line--)
+		lines += line[-1] == '\n';
+	for (; line < end; line += strcspn(line, "\n") + 1)
+		log_debug("%.*s", (int)strcspn(line, "\n"), line);
+	free(message);
 	return 0;
 }
 
@@ -188,6 +197,9 @@ static int probe_set__load(struct probe_set *set)
 
 	bpf_program__set_autoload(unused, false);
 	err = tlstrace_bpf__load(set->bpf);
+	/* The verifier's refusal is no lack of privilege, where an empty program is taken. */
+	if (err == -EACCES && !trial__program())
+		return -EOPNOTSUPP;
 	if (err)
 		return err;
 	fd = (__u32)bpf_program__fd(used);
@@ -652,7 +664,8 @@ uint64_t probe_set__events_lost(const struct probe_set *set)
 {
 	const struct shared *shared = &set->bpf->bss->shared;
 
-	log_verbose("no room for %llu records, %llu calls, %llu connections", shared->events_lost,
-		    shared->calls_lost, shared->connections_lost);
+	if (shared->events_lost || shared->calls_lost || shared->connections_lost)
+		log_verbose("no room for %llu records, %llu calls, %llu connections",
+			    shared->events_lost, shared->calls_lost, shared->connections_lost);
 	return shared->events_lost + shared->calls_lost + shared->connections_lost;
 }

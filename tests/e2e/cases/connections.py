@@ -12,7 +12,7 @@ import subprocess
 from lib.case import Failure, case, check, equal
 from lib.clients import CURL, KeepAliveClient, RawPeer, python_client, trace_both
 from lib.entries import Report, compare
-from lib.servers import NGINX, Nginx, PythonServer, own_copy, read_reports
+from lib.servers import (NGINX, Nginx, NodeServer, PythonServer, own_copy, read_reports)
 from lib.test import HERE, PYTHON, PYTHON_NAME
 from lib.waiting import free_port, listening, until
 
@@ -186,6 +186,29 @@ def tls_over_a_unix_socket(test):
             equal("server.address", entry.at("server.address"), "local.example")
 
 
+@case("bpf", "nginx", "node")
+def probes_on_bio_functions_are_for_who_needs_them(test):
+    """A process whose TLS calls use sockets is rid of them soon; one with memory BIOs keeps them."""
+    nginx, node = Nginx(test, workers=1), NodeServer(test)
+    client, other = python_client(test, nginx.port), python_client(test, node.port)
+    trace = test.trace("-vv", "-p", f"{nginx.workers[0]},{node.pid}")
+    trace.process.wait_text(rf"process {nginx.workers[0]}: probes on the BIO functions", "stderr")
+    reports = []
+    rid = rf"process {nginx.workers[0]}: its TLS calls use sockets, no probes on BIO functions"
+
+    def are_gone():
+        reports.append(client.request(f"/1k?{len(reports)}"))
+        return re.search(rid, trace.stderr())
+
+    until(are_gone, "probes taken out", every=0.1)
+    reports += [client.request("/1k?without"), *(other.request(f"/n?{n}") for n in range(3))]
+    check(not re.search(rf"process {node.pid}: its TLS calls use sockets", trace.stderr()),
+          trace.stderr())
+    names = {nginx.port: "nginx", node.port: "node"}
+    compare(trace.finish(len(reports)),
+            [r.seen_by_peer("server", executable=names[r.peer[1]]) for r in reports])
+
+
 class Namespace:
     """A network namespace that lives as long as a process of ours in it."""
 
@@ -324,7 +347,7 @@ def _check_tcp(entry, client_port, rows):
     """An entry's TCP facts against the segments of its connection."""
     tcp = {name: entry.at(f"network.tcp.{name}")
            for name in ("seq", "ack", "rtt_us", "retransmits")}
-    check(None not in tcp.values(), f"{entry.target()}: network.tcp is {tcp}")
+    check(None not in tcp.values(), f"{entry['side']} {entry.target()}: network.tcp is {tcp}")
     requests = [row for row in rows if row[0] == client_port and row[4]]
     responses = [row for row in rows if row[1] == client_port and row[4]]
     check(any(_ahead(tcp["seq"], seq) < size for _, _, seq, _, size in requests),

@@ -37,15 +37,17 @@ def _refused(test, pattern, pid, *before, program=None):
 
 
 def _sites(text):
-    """function -> [(kind, file offset, distance, cost, reason)]"""
+    """function -> [(kind, file offset, distance, cost, reason)], of TLS functions"""
     sites, function = {}, None
     for line in text.splitlines():
-        name = re.fullmatch(r"  (SSL_\w+)", line)
+        name = re.fullmatch(r"  ((?:SSL|BIO)_\w+)", line)
         site = SITE.fullmatch(line)
         if name:
             function = sites.setdefault(name[1], [])
         elif site:
             function.append((site[1], int(site[2], 16), int(site[3]), site[4], site[5]))
+    for name in ("BIO_read", "BIO_write"):
+        check(not sites or sites.pop(name, None), f"no sites for {name}")
     return sites
 
 
