@@ -530,6 +530,7 @@ static __always_inline void commit(struct connection_state *state, struct call *
 
 	if (directive && directive->generation != state->generation)
 		directive = NULL;
+	asm volatile("" : "+r"(directive)); /* the verifier does not tie it to the comparison */
 	call->reported = 0;
 	call->wanted = size;
 	call->tail = 0;
