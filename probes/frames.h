@@ -4,7 +4,8 @@
  * need not leave it. They are begun, named and confirmed as walks over messages are (walk.h): on
  * suspicion at a call that begins like a frame, and right once the program says that a frame began
  * there, since each frame says where the next one begins. A walk that is not confirmed for long
- * takes another call's beginning for its own: the record that told of its first may be lost.
+ * takes another call's beginning for its own, since the program may not have known its place at the
+ * first; the name that it had before is as good.
  *
  * Of a call, one range is kept, as in walk.h. All is kept but the payload of DATA, and the heads of
  * such DATA frames as say nothing but their length: those without flags. What is left out is summed
@@ -33,10 +34,10 @@
 #define FRAME_USUAL_BYTES (1 << 20)
 
 /*
- * After so many bytes a walk that is not confirmed may begin anew, then after twice as many: a
- * confirmation under way names the one before.
+ * After so many bytes a walk that is not confirmed may begin anew, then after twice as many: while
+ * a confirmation is under way it changes its name once at most.
  */
-#define FRAMES_RESTART_BYTES (1 << 20)
+#define FRAMES_RESTART_BYTES (256 * 1024)
 #define FRAMES_MAX_RESTARTS  16
 
 /* Types and flags (RFC 9113 section 6). */
@@ -228,6 +229,7 @@ static __always_inline void frames__restart(struct walk *walk, __u64 position)
 	if (!frames__is_between(walk, position) || walk->restarts >= FRAMES_MAX_RESTARTS ||
 	    position - walk->start < (__u64)FRAMES_RESTART_BYTES << (walk->restarts & 15))
 		return;
+	walk->earlier_start = walk->start;
 	walk->start = position;
 	walk->restarts++;
 }
@@ -286,10 +288,18 @@ static __always_inline void frames__suspect(struct walk *walk, const struct call
 	}
 	frame_sums__clear(&walk->sums);
 	walk->start = position;
+	walk->earlier_start = position;
 	walk->told = position;
 	walk->head_size = 0;
 	walk->restarts = 0;
 	walk->phase = WALK_FRAMES;
+}
+
+/* Whether a directive names the walk. */
+static __always_inline bool walk__is_called(const struct walk *walk, __u64 name)
+{
+	return name && (name == walk__name(walk) || (walk->phase == WALK_FRAMES &&
+						     name == WIRE_WALK_FROM(walk->earlier_start)));
 }
 
 /* Whether the program has to be told of frames up to `position`, and no record does. */

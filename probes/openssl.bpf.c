@@ -525,7 +525,6 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
 	__u64 position = state->position[direction], size = call->moved;
 	struct walk *walk = &state->walks[direction];
-	__u64 walk_from = walk__name(walk);
 	bool report = true;
 
 	if (directive && directive->generation != state->generation)
@@ -534,7 +533,7 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	call->reported = 0;
 	call->wanted = size;
 	call->tail = 0;
-	call->confirmed = directive && walk_from && directive->walk_from == walk_from;
+	call->confirmed = directive && walk__is_called(walk, directive->walk_from);
 	call->frames = 0;
 	if (can_walk)
 		walk__call(walk, call, position);

@@ -73,8 +73,9 @@ struct walk {
 	__u8 flags;
 	__u8 idle; /* small messages, or calls where no walk is, in a row */
 	__u8 pad[3];
-	__u32 stream;  /* of the frame under way */
-	__u8 head[24]; /* more than a head has: the verifier sees no tighter bound */
+	__u32 stream;	     /* of the frame under way */
+	__u64 earlier_start; /* of a walk over frames: it has this name too */
+	__u8 head[24];	     /* more than a head has: the verifier sees no tighter bound */
 	struct frame_sums sums;
 };
 

@@ -561,11 +561,11 @@ static void run__write(struct run *run, const char *bytes, size_t size)
 {
 	const struct directive *directive = &run->directive;
 	struct source *source = &run->source;
-	uint64_t position = source->position[WIRE_WRITE], walk_from = walk__name(&run->walk);
+	uint64_t position = source->position[WIRE_WRITE];
 	struct call call = {.buffer = (uintptr_t)bytes, .moved = size, .wanted = size};
 	bool report = true;
 
-	call.confirmed = run->directed && walk_from && directive->walk_from == walk_from;
+	call.confirmed = run->directed && walk__is_called(&run->walk, directive->walk_from);
 	walk__call(&run->walk, &call, position);
 	if (call.confirmed) {
 		report = walk__leave_out(&run->walk, &call);
@@ -1386,7 +1386,11 @@ Test(frames, where_walks_begin)
 		}
 		frames__call_from(&calls, 10000);
 	}
-	cr_expect_eq(calls.walk.restarts, 4);
+	cr_expect_eq(calls.walk.restarts, 6);
+	cr_expect(walk__is_called(&calls.walk, at));
+	cr_expect(walk__is_called(&calls.walk, calls.walk.earlier_start + 1));
+	cr_expect_not(walk__is_called(&calls.walk, 1));
+	cr_expect_not(walk__is_called(&calls.walk, 0));
 	calls.confirmed = true;
 	for (int i = 0; i < 2000; i++)
 		frames__call_from(&calls, 0);
