@@ -1386,7 +1386,7 @@ Test(frames, where_walks_begin)
 		}
 		frames__call_from(&calls, 10000);
 	}
-	cr_expect_eq(calls.walk.restarts, 6);
+	cr_expect_eq(calls.walk.restarts, 5);
 	cr_expect(walk__is_called(&calls.walk, at));
 	cr_expect(walk__is_called(&calls.walk, calls.walk.earlier_start + 1));
 	cr_expect_not(walk__is_called(&calls.walk, 1));
