@@ -4,8 +4,8 @@
  * need not leave it. They are begun, named and confirmed as walks over messages are (walk.h): on
  * suspicion at a call that begins like a frame, and right once the program says that a frame began
  * there, since each frame says where the next one begins. A walk that is not confirmed for long
- * takes another call's beginning for its own, since the program may not have known its place at the
- * first; the name that it had before is as good.
+ * takes a later frame for its first one, since the program may not have known its place at that;
+ * the name that it had before is as good.
  *
  * Of a call, one range is kept, as in walk.h. All is kept but the payload of DATA, and the heads of
  * such DATA frames as say nothing but their length: those without flags. What is left out is summed
@@ -155,6 +155,27 @@ static __always_inline void frames__payload(struct walk *walk, struct call *call
 		call->ended = 1;
 }
 
+/*
+ * A walk that has long waited to be confirmed begins anew: at the last head of the call that is
+ * whole in it. (What is not confirmed has been told up to the call.)
+ */
+static __always_inline void frames__restart(struct walk *walk, struct call *call)
+{
+	__u64 position = walk->told + call->walked;
+
+	if (call->confirmed)
+		return;
+	if (!call->marked) {
+		if (walk->restarts >= FRAMES_MAX_RESTARTS ||
+		    position - walk->start < (__u64)FRAMES_RESTART_BYTES << (walk->restarts & 15))
+			return;
+		walk->earlier_start = walk->start;
+		walk->restarts++;
+		call->marked = 1;
+	}
+	walk->start = position;
+}
+
 /* A head, or the part of it that the call has. False ends the walk: what is here is for the parser.
  */
 static __always_inline bool frames__head(struct walk *walk, struct call *call)
@@ -179,6 +200,8 @@ static __always_inline bool frames__head(struct walk *walk, struct call *call)
 	frame__parse(walk->head, &frame);
 	if (!frame__is_valid(&frame))
 		return false;
+	if (!had)
+		frames__restart(walk, call);
 	walk->head_size = 0;
 	walk->remaining = frame.size;
 	walk->stream = frame.stream;
@@ -223,24 +246,12 @@ static __always_inline bool frames__is_between(const struct walk *walk, __u64 po
 	return walk->told == position && !walk->remaining && !walk->head_size;
 }
 
-/* A walk that has long waited to be confirmed begins anew where a call begins with a frame. */
-static __always_inline void frames__restart(struct walk *walk, __u64 position)
-{
-	if (!frames__is_between(walk, position) || walk->restarts >= FRAMES_MAX_RESTARTS ||
-	    position - walk->start < (__u64)FRAMES_RESTART_BYTES << (walk->restarts & 15))
-		return;
-	walk->earlier_start = walk->start;
-	walk->start = position;
-	walk->restarts++;
-}
-
 /* Walks over the call's frames, and says in the call what of them is kept, as walk__over(). */
 static __always_inline void frames__over(struct walk *walk, struct call *call, __u64 position)
 {
 	struct walk_step step = {.walk = walk, .call = call};
 
-	if (!call->confirmed)
-		frames__restart(walk, position);
+	call->marked = 0;
 	call->walked = 0;
 	call->keep = 0;
 	call->keep_end = 0;

@@ -217,14 +217,18 @@ Test(http2_walk, where_a_frame_began)
 {
 	DATA(RESPONSE("\3"), true);
 	cr_expect(http2_ops.began(parser, WIRE_WRITE));
+	cr_expect_eq(http2_ops.frame_began(parser, WIRE_WRITE), 10);
 	DATA("\0\0\3\0", true);
+	cr_expect_eq(http2_ops.frame_began(parser, WIRE_WRITE), 4);
 	cr_expect(http2_ops.began(parser, WIRE_WRITE));
 	DATA("\0\0\0\0\3"
 	     "ab",
 	     true);
 	cr_expect_not(http2_ops.began(parser, WIRE_WRITE));
+	cr_expect_eq(http2_ops.frame_began(parser, WIRE_WRITE), 0);
 	DATA("c" LAST("\3"), true);
 	cr_expect_not(http2_ops.began(parser, WIRE_WRITE));
+	cr_expect_eq(http2_ops.frame_began(parser, WIRE_WRITE), 9);
 	DATA("\0\0\0\6\0\0\0\0\0", true); /* PING has 8 bytes */
 	cr_expect_not(http2_ops.began(parser, WIRE_WRITE));
 	/* Found again at its first byte, and behind it. */
@@ -233,6 +237,7 @@ Test(http2_walk, where_a_frame_began)
 	http2_ops.gap(parser, WIRE_WRITE, 30, GAP_LOST, &when);
 	DATA("xyz" SETTINGS SETTINGS SETTINGS SETTINGS, true);
 	cr_expect_not(http2_ops.began(parser, WIRE_WRITE));
+	cr_expect_eq(http2_ops.frame_began(parser, WIRE_WRITE), 9);
 }
 
 /* Where messages are counted, no walk is confirmed; one that was already is not in the way. */

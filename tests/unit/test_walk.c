@@ -1371,20 +1371,22 @@ Test(frames, where_walks_begin)
 	calls.call.buffer = (uintptr_t)heads[2].head;
 	walk__call(&calls.walk, &calls.call, calls.position);
 	cr_expect_eq(walk__name(&calls.walk), 0);
-	/* One that is not confirmed begins anew, where a call begins with a frame, ever less often.
-	 */
+	/* One that is not confirmed begins anew at a call's last frame, ever less often. */
 	calls = (struct frames_calls){.position = 0};
 	stream.size = 0;
 	put_plain(0, 1, 16384);
+	put_plain(0, 1, 3000);
+	put_plain(0, 1, 16384);
+	frames__call(&calls, stream.bytes, 10000);
 	at = 1;
 	for (int i = 0; i < 1000; i++) {
-		frames__call(&calls, stream.bytes, 10000);
+		frames__call(&calls, stream.bytes + 10000, 9393 + 9 + 9);
 		if (walk__name(&calls.walk) != at) {
-			cr_expect_geq(calls.position + 1 - at, FRAMES_RESTART_BYTES);
+			cr_expect_geq(calls.position + 1 - at, FRAMES_RESTART_BYTES - 10000);
 			at = walk__name(&calls.walk);
-			cr_expect_eq(at, calls.position + 1);
+			cr_expect_eq(at, calls.position + 9393 + 9 + 1);
 		}
-		frames__call_from(&calls, 10000);
+		frames__call(&calls, stream.bytes + 10000 + 9393 + 18, 10000 - 9);
 	}
 	cr_expect_eq(calls.walk.restarts, 5);
 	cr_expect(walk__is_called(&calls.walk, at));
@@ -1392,8 +1394,11 @@ Test(frames, where_walks_begin)
 	cr_expect_not(walk__is_called(&calls.walk, 1));
 	cr_expect_not(walk__is_called(&calls.walk, 0));
 	calls.confirmed = true;
+	frames__call(&calls, stream.bytes + 10000, 6393);
+	stream.size = 0;
+	put_plain(0, 1, 16384);
 	for (int i = 0; i < 2000; i++)
 		frames__call_from(&calls, 0);
 	cr_expect_eq(walk__name(&calls.walk), at);
-	SUM(calls, 0, 1, 2000 * 16384);
+	SUM(calls, 0, 1, 6393 + 2000 * 16384);
 }

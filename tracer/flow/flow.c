@@ -552,6 +552,17 @@ static void conn__step_other(struct conn *conn, const struct event *event,
 	conn__step(conn, other, lost, &lost, stream->body_bytes, when);
 }
 
+/* Whether a message or frame began where a walk did, in the bytes that have just been parsed. */
+static bool conn__walk_is_right(const struct conn *conn, enum wire_direction direction,
+				uint64_t walk_from, uint64_t begin)
+{
+	uint64_t since = conn->ops->frame_began(conn->parser, direction);
+
+	if (walk_from == begin)
+		return conn->ops->began(conn->parser, direction);
+	return since && walk_from == WIRE_WALK_FROM(conn->streams[direction].position - since);
+}
+
 static void flow__data(struct flow *flow, const struct event *event)
 {
 	enum wire_direction direction = event->data.direction;
@@ -594,9 +605,9 @@ static void flow__data(struct flow *flow, const struct event *event)
 		conn__data(flow, conn, direction, bytes, event->data.call_start, &when);
 	else if (conn->speaks == SPEAKS_UNDECIDED && bytes.size)
 		flow__undecided(flow, conn, direction, bytes, event->data.call_start, &when);
-	if (conn->speaks == SPEAKS_PROTOCOL && bytes.size && event->data.walk_from == begin &&
-	    conn->ops->began(conn->parser, direction))
-		stream->began_at = begin;
+	if (conn->speaks == SPEAKS_PROTOCOL && bytes.size &&
+	    conn__walk_is_right(conn, direction, event->data.walk_from, begin))
+		stream->began_at = event->data.walk_from;
 	conn__step(conn, direction, event->data.moved - bytes.size, &lost, event->data.body_bytes,
 		   &when);
 	if (conn->speaks == SPEAKS_PROTOCOL)

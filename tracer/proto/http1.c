@@ -769,6 +769,11 @@ static bool http1__began(const struct parser *parser, enum wire_direction direct
 	return parser->half[direction].began;
 }
 
+static uint64_t http1__frame_began(const struct parser *parser, enum wire_direction direction)
+{
+	return 0;
+}
+
 static bool http1__reads_bodies(const struct parser *parser, enum wire_direction direction)
 {
 	return false;
@@ -791,6 +796,7 @@ const struct parser_ops http1_ops = {
 	.end = http1__end,
 	.skippable = http1__skippable,
 	.began = http1__began,
+	.frame_began = http1__frame_began,
 	.reads_bodies = http1__reads_bodies,
 	.searching = http1__searching,
 };

@@ -75,6 +75,7 @@ struct half {
 
 	bool began;	   /* a frame, with the first byte of the last data */
 	bool fresh;	   /* searching, the window begins with that byte */
+	size_t last_frame; /* began so many bytes before the end of that data; 0: none did */
 	struct buf window; /* while searching, and what was found */
 	struct mark marks[WINDOW_MARKS];
 	size_t mark_count;
@@ -197,6 +198,7 @@ static void parser__lose(struct parser *parser, struct half *half, enum reason r
 	parser->connection->counts.places_lost++;
 	half__reset(half, STATE_SEARCHING);
 	half->began = false;
+	half->last_frame = 0;
 	hpack__reset(half->hpack, false);
 	/* An announcement or an ACK may have gone with it. */
 	half->pending_count = other->pending_count = 0;
@@ -575,6 +577,8 @@ static int parser__head(struct parser *parser, struct half *half, struct bytes *
 {
 	struct bytes part = bytes__first(*bytes, HTTP2_HEAD_BYTES - half->head_size);
 
+	if (!half->head_size)
+		half->last_frame = bytes->size;
 	/* Of a block, its first frame counts. */
 	if (!half->head_size && !half->in_block) {
 		half->moment.first_ns = when->first_ns;
@@ -635,6 +639,7 @@ static size_t parser__run(struct parser *parser, struct half *half, struct bytes
 	size_t size = bytes.size;
 	int err = 0;
 
+	half->last_frame = 0;
 	while (bytes.size && half->state != STATE_SEARCHING) {
 		size_t at = offset + size - bytes.size;
 
@@ -818,6 +823,7 @@ static int http2__data(struct parser *parser, enum wire_direction direction, str
 	int err = 0;
 
 	half->began = half__is_between(half);
+	half->last_frame = 0;
 	half->fresh = half->state == STATE_SEARCHING && !half->window.size;
 	if (half->state == STATE_SEARCHING)
 		return parser__search(parser, half, bytes, call_start, when);
@@ -949,6 +955,11 @@ static bool http2__began(const struct parser *parser, enum wire_direction direct
 	return parser->half[direction].began;
 }
 
+static uint64_t http2__frame_began(const struct parser *parser, enum wire_direction direction)
+{
+	return parser->half[direction].last_frame;
+}
+
 static bool http2__reads_bodies(const struct parser *parser, enum wire_direction direction)
 {
 	return parser->streams.has_grpc;
@@ -971,6 +982,7 @@ const struct parser_ops http2_ops = {
 	.end = http2__end,
 	.skippable = http2__skippable,
 	.began = http2__began,
+	.frame_began = http2__frame_began,
 	.reads_bodies = http2__reads_bodies,
 	.searching = http2__searching,
 };

@@ -137,6 +137,12 @@ struct parser_ops {
 	bool (*began)(const struct parser *parser, enum wire_direction direction);
 
 	/*
+	 * Where in the last data() of a direction the last frame began, counted from its end (its
+	 * last byte is 1); 0: none did, or the place is not known. A frame is as good as a message.
+	 */
+	uint64_t (*frame_began)(const struct parser *parser, enum wire_direction direction);
+
+	/*
 	 * Whether the parser looks into bodies of a direction, so that none should be left out that
 	 * can be had.
 	 */
