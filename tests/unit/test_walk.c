@@ -1388,7 +1388,7 @@ Test(frames, where_walks_begin)
 		}
 		frames__call(&calls, stream.bytes + 10000 + 9393 + 18, 10000 - 9);
 	}
-	cr_expect_eq(calls.walk.restarts, 5);
+	cr_expect_eq(calls.walk.restarts, 6);
 	cr_expect(walk__is_called(&calls.walk, at));
 	cr_expect(walk__is_called(&calls.walk, calls.walk.earlier_start + 1));
 	cr_expect_not(walk__is_called(&calls.walk, 1));
