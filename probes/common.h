@@ -53,9 +53,12 @@ struct call {
 	__u64 mark_payload;
 	__u64 unplaced; /* bytes of no use: the chunk's beginning was left out */
 	__u8 marked;
-	__u8 split; /* it began inside a size line */
-	__u8 ended; /* a body of known length ended, and nothing is kept behind it */
-	__u8 pad_walk[5];
+	__u8 split;	/* it began inside a size line */
+	__u8 ended;	/* a body of known length ended, and nothing is kept behind it */
+	__u8 confirmed; /* the walk was, before the call */
+	__u8 frames;	/* a walk over frames it is */
+	__u8 pad_walk[3];
+	struct frame_sums sums; /* of frames behind what is kept */
 };
 
 struct thread {

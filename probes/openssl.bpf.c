@@ -16,7 +16,7 @@
  * address alone would mix up the connections that use it in turn.
  */
 #include "ciphertext.h"
-#include "walk.h"
+#include "frames.h"
 
 /*
  * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
@@ -208,10 +208,58 @@ static __always_inline void fill_connection(struct connection_state *state, __u6
 	*tuple = state->tuple;
 }
 
+/*
+ * Tells of the frames up to `position` that were left out of a direction; of the last one, `left`
+ * bytes are still to come.
+ */
+static __noinline void report_frames(struct connection_state *state, __u64 object, __u32 direction,
+				     __u64 position, __u32 left)
+{
+	const int room = WIRE_FRAMES_STREAMS * sizeof(struct wire_frames_stream);
+	struct walk *walk = &state->walks[direction & 1];
+	struct wire_frames *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + room, 0);
+	__u64 told = walk->told;
+	__u8 used = 0;
+
+	walk->told = position;
+	if (!record) {
+		count(&shared.events_lost);
+		state->lost_bytes[direction & 1] += position - told;
+		frame_sums__clear(&walk->sums);
+		return;
+	}
+	for (int i = 0; i < WIRE_FRAMES_STREAMS; i++) {
+		record->streams[i].payload = walk->sums.payload[i];
+		record->streams[i].stream = walk->sums.streams[i];
+		record->streams[i].pad = 0;
+		used += walk->sums.streams[i] != 0;
+	}
+	frame_sums__clear(&walk->sums);
+	fill_header(&record->header, WIRE_FRAMES,
+		    sizeof(*record) + used * sizeof(record->streams[0]));
+	record->connection.object = object;
+	record->connection.generation = state->generation;
+	record->position = position;
+	record->lost_bytes = state->lost_bytes[direction & 1];
+	record->left = left;
+	record->stream = walk->stream;
+	record->direction = direction & 1;
+	record->count = used;
+	__builtin_memset(record->pad, 0, sizeof(record->pad));
+	bpf_ringbuf_submit(record, wakeup(false));
+}
+
 static __always_inline void report_close(struct connection_state *state, __u64 object, __u8 reason)
 {
-	struct wire_close *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	struct wire_close *record;
 
+	for (int i = 0; i < 2; i++) {
+		struct walk *walk = &state->walks[i];
+
+		if (walk->phase == WALK_FRAMES && walk->told < state->position[i])
+			report_frames(state, object, i, state->position[i], walk->remaining);
+	}
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(&shared.events_lost);
 		return;
@@ -487,21 +535,28 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	struct stream_directive *directive = bpf_map_lookup_elem(&directives, &key);
 	__u64 position = state->position[direction], size = call->moved;
 	struct walk *walk = &state->walks[direction];
-	__u64 walk_from = walk__name(walk);
-	bool report = true, walked;
+	bool report = true;
 
 	if (directive && directive->generation != state->generation)
 		directive = NULL;
+	asm volatile("" : "+r"(directive)); /* the verifier does not tie it to the comparison */
 	call->reported = 0;
 	call->wanted = size;
 	call->tail = 0;
-	walked = directive && walk_from && directive->walk_from == walk_from;
+	call->confirmed = directive && walk__is_called(walk, directive->walk_from);
+	call->frames = 0;
 	if (can_walk)
 		walk__call(walk, call, position);
-	if (walked) {
+	if (call->confirmed) {
 		report = walk__leave_out(walk, call);
 		state->body_bytes[direction] += call->payload_before;
 		state->lost_bytes[direction] += call->unplaced;
+		if (call->frames) {
+			report = call->keep_end;
+			if (report && frames__owe(walk, call, position + call->keep))
+				report_frames(state, call->object, direction, position + call->keep,
+					      0);
+		}
 	} else if (directive) {
 		if (position + size < directive->skip_until) {
 			report = false;
@@ -518,8 +573,14 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	if (report)
 		report_call(state, call, direction, can_walk);
 	/* What was left out behind that is the next record's to tell. */
-	if (walked)
+	if (call->confirmed)
 		state->body_bytes[direction] += call->payload;
+	if (call->frames) {
+		frames__end_call(walk, call, position);
+		if (call->ended && frames__owe(walk, call, position + size))
+			report_frames(state, call->object, direction, position + size,
+				      walk->remaining);
+	}
 	state->position[direction] += size;
 }
 

@@ -59,19 +59,39 @@ enum walk_phase {
 	WALK_PAYLOAD,
 	WALK_CR,
 	WALK_LF,
+	WALK_FRAMES, /* over frames: see frames.h */
 };
 
-/* A walk over the messages of a stream, see walk.h. */
+/* DATA that was left out of a stream, by HTTP/2's streams; see frames.h. */
+struct frame_sums {
+	__u64 payload[WIRE_FRAMES_STREAMS];
+	__u32 streams[WIRE_FRAMES_STREAMS]; /* 0: this one and those behind it are free */
+};
+
+/* A walk over the messages or frames of a stream, see walk.h and frames.h. */
 struct walk {
-	__u64 start;	 /* position where its first message began */
-	__u64 remaining; /* of the body or the chunk */
-	__u64 body;	 /* bytes of the message's body so far */
-	__u32 digits;
-	__u16 status;
+	__u64 start;	 /* position where its first message or frame began */
+	__u64 remaining; /* of the body, the chunk or the frame */
+	union {
+		__u64 body; /* bytes of the message's body so far */
+		__u64 told; /* position up to which records tell of frames */
+	};
+	union {
+		__u32 digits;
+		__u32 head_size; /* what is here of a frame's head */
+	};
+	union {
+		__u16 status;
+		__u16 restarts;
+	};
 	__u8 phase; /* 0: no walk */
 	__u8 flags;
 	__u8 idle; /* small messages, or calls where no walk is, in a row */
-	__u8 pad[7];
+	__u8 pad[3];
+	__u32 stream;	     /* of the frame under way */
+	__u64 earlier_start; /* of a walk over frames: it has this name too */
+	__u8 head[24];	     /* more than a head has: the verifier sees no tighter bound */
+	struct frame_sums sums;
 };
 
 enum place_known {

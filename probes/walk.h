@@ -496,18 +496,24 @@ static __always_inline bool walk__leave_out(const struct walk *walk, struct call
 	return true;
 }
 
-/* Begins a walk when the call begins like a message and more of its stream is worth it. */
+/* Whether the stream is worth a walk, with this call. */
+static __always_inline bool walk__is_worth(struct walk *walk, const struct call *call)
+{
+	if (call->moved >= WORTH_BYTES)
+		walk->idle = 0;
+	else if (walk->idle >= IDLE_MAX)
+		return false;
+	else
+		walk->idle++;
+	return true;
+}
+
+/* Begins a walk when the call begins like a message. */
 static __always_inline void walk__suspect(struct walk *walk, const struct call *call,
 					  __u64 position)
 {
 	__u8 head[2] = {}, tail[4] = {};
 
-	if (call->moved >= WORTH_BYTES)
-		walk->idle = 0;
-	else if (walk->idle >= IDLE_MAX)
-		return;
-	else
-		walk->idle++;
 	if (call->moved < 16 || bpf_probe_read_user(head, sizeof(head), (void *)call->buffer))
 		return;
 	if (head[0] < 'A' || head[0] > 'Z')
@@ -524,19 +530,6 @@ static __always_inline void walk__suspect(struct walk *walk, const struct call *
 	walk->start = position;
 	walk->flags = 0;
 	walk->phase = WALK_START;
-}
-
-/*
- * What the call means for the stream's walk. Not inlined: it shares the stack's 512 bytes with all.
- * Needs bpf_loop (5.17): an older kernel captures bodies, such loops take too long to verify.
- */
-static __noinline int walk__call(struct walk *walk, struct call *call, __u64 position)
-{
-	if (walk->phase == WALK_OFF && call->buffer)
-		walk__suspect(walk, call, position);
-	if (walk->phase != WALK_OFF)
-		walk__over(walk, call);
-	return 0;
 }
 
 #endif

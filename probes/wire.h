@@ -16,7 +16,7 @@
 #endif
 
 /* Raised when a record's layout or meaning changes; a recording of another version is refused. */
-#define WIRE_VERSION 4
+#define WIRE_VERSION 5
 
 enum wire_type {
 	WIRE_DATA = 1, /* struct wire_data: bytes that a TLS call moved */
@@ -26,6 +26,7 @@ enum wire_type {
 	WIRE_END,      /* struct wire_end: made by capture, tracing stopped; always the last */
 	WIRE_SOCKET,   /* struct wire_socket: a connection's socket was found after its data */
 	WIRE_TICK,     /* struct wire_header alone: made by capture, time went on without records */
+	WIRE_FRAMES,   /* struct wire_frames: what the probes left out of a stream of HTTP/2 */
 	/* The rest is for capture alone, never recorded and refused by intake. */
 	WIRE_EXEC = 64, /* struct wire_exec: a process runs another executable */
 	WIRE_FORK,	/* struct wire_fork: a traced process made a child, traced as well */
@@ -139,6 +140,34 @@ struct wire_data {
 	__u8 flags;
 	__u8 pad[5];
 	__u8 bytes[];
+};
+
+/* DATA of so many of its streams can be told apart in what was left out of a connection. */
+#define WIRE_FRAMES_STREAMS 6
+
+struct wire_frames_stream {
+	__u64 payload; /* DATA without the heads of frames */
+	__u32 stream;
+	__u32 pad;
+};
+
+/*
+ * Up to `position`, what no record covers and was not lost are frames of HTTP/2 that the probes
+ * walked over: the rest of a DATA frame whose head was captured, and whole DATA frames without
+ * flags, of which the last one goes on where `left` says so. The first `count` streams follow the
+ * struct.
+ */
+struct wire_frames {
+	struct wire_header header;
+	struct wire_connection connection;
+	__u64 position;
+	__u64 lost_bytes; /* of this stream, up to here */
+	__u32 left;	  /* payload of the frame under way that is still to come */
+	__u32 stream;	  /* of that frame, where there is any left */
+	__u8 direction;
+	__u8 count;
+	__u8 pad[6];
+	struct wire_frames_stream streams[];
 };
 
 /* positions and losses are indexed by enum wire_direction. */

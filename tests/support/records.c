@@ -88,6 +88,24 @@ struct bytes source__close(struct source *source, enum wire_close_reason reason)
 	return source__record(source, WIRE_CLOSE, &close, sizeof(close), bytes__of(NULL, 0));
 }
 
+struct bytes source__frames(struct source *source, enum wire_direction direction,
+			    const struct wire_frames_stream *streams, size_t count, uint32_t left,
+			    uint32_t stream)
+{
+	struct wire_frames frames = {
+		.connection = source->connection,
+		.position = source->position[direction],
+		.lost_bytes = source->lost_bytes[direction],
+		.left = left,
+		.stream = stream,
+		.direction = direction,
+		.count = (uint8_t)count,
+	};
+
+	return source__record(source, WIRE_FRAMES, &frames, sizeof(frames),
+			      bytes__of(streams, count * sizeof(streams[0])));
+}
+
 struct bytes source__socket(struct source *source)
 {
 	struct wire_socket found = {.connection = source->connection, .tuple = source->tuple};

@@ -33,6 +33,13 @@ struct bytes source__data(struct source *source, enum wire_direction direction, 
 			  uint32_t moved);
 struct bytes source__close(struct source *source, enum wire_close_reason reason);
 /* Its socket was found: that of source->tuple. */
+/*
+ * Frames up to source->position were left out: DATA of `streams`, and of the last one's frame
+ * `left` bytes are still to come.
+ */
+struct bytes source__frames(struct source *source, enum wire_direction direction,
+			    const struct wire_frames_stream *streams, size_t count, uint32_t left,
+			    uint32_t stream);
 struct bytes source__socket(struct source *source);
 struct bytes source__tick(struct source *source);
 struct bytes source__process(struct source *source, const char *path);

@@ -1095,6 +1095,8 @@ static struct bytes anything(enum wire_type type, uint64_t time_ns)
 		return source__exit(&other);
 	case WIRE_SOCKET:
 		return source__socket(&other);
+	case WIRE_FRAMES:
+		return source__frames(&other, WIRE_READ, NULL, 0, 0, 0);
 	default:
 		return source__tick(&other);
 	}
@@ -1102,8 +1104,8 @@ static struct bytes anything(enum wire_type type, uint64_t time_ns)
 
 Test(flow, any_record_tells_the_time)
 {
-	static const enum wire_type types[] = {WIRE_DATA, WIRE_CLOSE,  WIRE_PROCESS,
-					       WIRE_EXIT, WIRE_SOCKET, WIRE_TICK};
+	static const enum wire_type types[] = {WIRE_DATA,   WIRE_CLOSE, WIRE_PROCESS, WIRE_EXIT,
+					       WIRE_SOCKET, WIRE_TICK,	WIRE_FRAMES};
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		source = unfound(7, OBJECT + i);

@@ -274,6 +274,48 @@ Test(intake, tick)
 }
 
 /* What the flags do not name is nothing, whatever a record has there. */
+#define FRAMES_COUNT 2
+
+static struct bytes frames_record(void)
+{
+	static const struct wire_frames_stream streams[FRAMES_COUNT] = {
+		{.payload = 70000, .stream = 1},
+		{.payload = 5, .stream = 3},
+	};
+
+	source.position[WIRE_WRITE] = 100000;
+	source.lost_bytes[WIRE_WRITE] = 9;
+	return source__frames(&source, WIRE_WRITE, streams, FRAMES_COUNT, 1000, 3);
+}
+
+Test(intake, frames)
+{
+	cr_assert_eq(take(frames_record()), 0);
+	cr_expect_eq(event.type, EVENT_FRAMES);
+	cr_expect_eq(event.connection.object, 0x1000);
+	cr_expect_eq(event.frames.direction, WIRE_WRITE);
+	cr_expect_eq(event.frames.position, 100000);
+	cr_expect_eq(event.frames.lost_bytes, 9);
+	cr_expect_eq(event.frames.left, 1000);
+	cr_expect_eq(event.frames.stream, 3);
+	cr_expect_eq(event.frames.count, FRAMES_COUNT);
+	cr_expect_eq(event.frames.streams[0].payload, 70000);
+	cr_expect_eq(event.frames.streams[1].stream, 3);
+	cr_expect_eq(WITH(frames_record(), struct wire_frames, direction, 2), -EINVAL);
+	cr_expect_eq(WITH(frames_record(), struct wire_frames, left, 0xffffff), 0);
+	cr_expect_eq(WITH(frames_record(), struct wire_frames, left, 0x1000000), -EINVAL);
+	for (uint64_t count = 0; count < 256; count++)
+		cr_expect_eq(WITH(frames_record(), struct wire_frames, count, count),
+			     count == FRAMES_COUNT ? 0 : -EINVAL);
+	/* As many as there can be, and one more. */
+	for (size_t count = 0; count <= WIRE_FRAMES_STREAMS + 1; count++) {
+		struct wire_frames_stream streams[WIRE_FRAMES_STREAMS + 1] = {0};
+
+		cr_expect_eq(take(source__frames(&source, WIRE_READ, streams, count, 0, 0)),
+			     count <= WIRE_FRAMES_STREAMS ? 0 : -EINVAL);
+	}
+}
+
 Test(intake, tcp)
 {
 	source.tcp = (struct wire_tcp){.seq = 1, .ack = 2, .rtt_us = 3, .retransmits = 4};
@@ -306,6 +348,8 @@ static struct bytes make(enum wire_type type)
 		return source__socket(&source);
 	case WIRE_TICK:
 		return source__tick(&source);
+	case WIRE_FRAMES:
+		return frames_record();
 	default:
 		return source__end(&source, 1, false);
 	}
@@ -321,7 +365,7 @@ static size_t size_of(enum wire_type type)
 
 Test(intake, cut_at_every_byte)
 {
-	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
 		struct bytes whole = make(type);
 
 		for (size_t size = 0; size < whole.size; size++)
@@ -334,7 +378,7 @@ Test(intake, cut_at_every_byte)
  */
 Test(intake, size_says_less)
 {
-	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
 		size_t whole = size_of(type);
 
 		for (size_t size = 0; size < whole; size++) {
@@ -350,7 +394,7 @@ Test(intake, size_says_less)
 
 Test(intake, size_says_more)
 {
-	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
 		size_t whole = size_of(type);
 
 		cr_expect_eq(WITH(make(type), struct wire_header, size, whole + 1), -EINVAL);
@@ -372,7 +416,7 @@ static struct bytes shifted(struct bytes record, size_t padding, uint8_t **ret_m
 
 Test(intake, unaligned_and_padded)
 {
-	for (int type = WIRE_DATA; type <= WIRE_TICK; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
 		for (size_t padding = 0; padding <= 8; padding++) {
 			struct bytes record = make(type);
 			uint8_t *memory;

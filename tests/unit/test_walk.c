@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel's walk over messages and the program that confirms it, together: probes/walk.h itself,
- * with BPF's helpers replaced, feeds a flow that directs it. Whatever the bodies, the calls and the
- * delays, the exchanges are those of a flow that gets every byte.
+ * The kernel's walks over messages and frames and the program that confirms them, together:
+ * probes/walk.h and frames.h themselves, with BPF's helpers replaced, feed a flow that directs
+ * them. Whatever the bodies, the calls and the delays, the exchanges are those of a flow that gets
+ * every byte.
  */
 #include "flow/flow.h"
 #include "proto/parser.h"
@@ -38,6 +39,9 @@ struct call {
 	__u8 marked;
 	__u8 split;
 	__u8 ended;
+	__u8 confirmed;
+	__u8 frames;
+	struct frame_sums sums;
 };
 
 /* The memory that can be read: a call's buffer. */
@@ -72,8 +76,10 @@ int parse_method(__u64 address, __u64 size);
 long parse_length(__u64 address, __u64 size);
 int is_chunked(__u64 address, __u64 size);
 int may_be_response(__u64 address, __u64 size);
+int frame_sums__add(struct frame_sums *sums, __u32 stream, __u64 size);
+int frames__next(struct walk *walk, struct call *call);
 
-#include "walk.h"
+#include "frames.h"
 
 /* ---- random numbers ---- */
 
@@ -108,6 +114,7 @@ static struct {
 	size_t messages;
 	bool requests;
 	bool malformed;
+	bool frames; /* of HTTP/2 */
 } stream;
 
 static void put(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -239,8 +246,184 @@ static void make_stream(bool malformed)
 	stream.size = stream.messages = 0;
 	stream.requests = one_in(3);
 	stream.malformed = malformed;
+	stream.frames = false;
 	for (size_t i = 0; i < count; i++)
 		make_message(i);
+	make_calls();
+}
+
+/* ---- the same in HTTP/2: responses on streams 1, 3, 5 ... ---- */
+
+enum frame_type {
+	DATA,
+	HEADERS,
+	PRIORITY,
+	RST_STREAM,
+	SETTINGS,
+	PUSH_PROMISE,
+	PING,
+	GOAWAY,
+	WINDOW_UPDATE,
+	CONTINUATION,
+	UNKNOWN = 0x20
+};
+
+#define END_STREAM  0x01
+#define END_HEADERS 0x04
+#define PADDED	    0x08
+
+static void put_frame_head(size_t size, enum frame_type type, unsigned int flags, uint32_t id)
+{
+	const char head[] = {(char)(size >> 16), (char)(size >> 8), (char)size,
+			     (char)type,	 (char)flags,	    (char)(id >> 24),
+			     (char)(id >> 16),	 (char)(id >> 8),   (char)id};
+
+	memcpy(stream.bytes + stream.size, head, sizeof(head));
+	stream.size += sizeof(head);
+}
+
+static void put_frame(enum frame_type type, unsigned int flags, uint32_t id, const char *payload,
+		      size_t size)
+{
+	put_frame_head(size, type, flags, id);
+	memcpy(stream.bytes + stream.size, payload, size);
+	stream.size += size;
+}
+
+/* Payload that is full of frames. */
+static void put_frames_in_payload(size_t size)
+{
+	size_t end = stream.size + size;
+
+	while (stream.size + 40 < end) {
+		put_frame_head(one_in(2) ? 1 << 20 : random_below(2000), one_in(2) ? DATA : HEADERS,
+			       one_in(2) ? END_STREAM : 0, 1 + 2 * (uint32_t)random_below(4));
+		put("%s", one_in(2) ? "abc" : "");
+	}
+	put_payload(end - stream.size);
+}
+
+static void put_data(uint32_t id, size_t size, bool last, bool hostile)
+{
+	unsigned int flags = last ? END_STREAM : one_in(50) ? 0x40 : 0;
+	size_t padding = one_in(60) ? random_below(256) : 0;
+
+	put_frame_head(padding ? size + 1 + padding : size, DATA, padding ? flags | PADDED : flags,
+		       id);
+	if (padding)
+		stream.bytes[stream.size++] = (char)padding;
+	if (hostile)
+		put_frames_in_payload(size);
+	else
+		put_payload(size);
+	for (size_t i = 0; i < padding; i++)
+		stream.bytes[stream.size++] = 0;
+}
+
+/* What else there may be between frames. */
+static void put_control(uint32_t id)
+{
+	switch (random_below(5)) {
+	case 0:
+		put_frame(PING, 0, 0, "12345678", 8);
+		break;
+	case 1:
+		put_frame(WINDOW_UPDATE, 0, one_in(2) ? id : 0, "\0\0\1\0", 4);
+		break;
+	case 2:
+		put_frame(UNKNOWN, (unsigned int)random_below(256), id, "what?", random_below(6));
+		break;
+	case 3:
+		put_frame(SETTINGS, 0, 0, "\0\4\0\1\0\0", 6);
+		break;
+	case 4:
+		put_frame(PRIORITY, 0, id, "\0\0\0\0\7", 5);
+		break;
+	}
+}
+
+static void put_end(uint32_t id, size_t size, bool hostile)
+{
+	static const char trailers[] = "\0\5check\4done";
+
+	if (one_in(3)) {
+		put_data(id, size, false, hostile);
+		put_frame(HEADERS, END_STREAM | (one_in(2) ? END_HEADERS : 0), id, trailers,
+			  sizeof(trailers) - 1);
+		if (!(stream.bytes[stream.size - sizeof(trailers) - 4] & END_HEADERS))
+			put_frame(CONTINUATION, END_HEADERS, id, "", 0);
+	} else if (one_in(3)) {
+		put_data(id, size, false, hostile);
+		put_data(id, 0, true, false);
+	} else if (one_in(12)) {
+		put_data(id, size, false, hostile);
+		put_frame(RST_STREAM, 0, id, "\0\0\0\2", 4);
+	} else {
+		put_data(id, size, true, hostile);
+	}
+}
+
+static void put_malformed(void)
+{
+	switch (random_below(3)) {
+	case 0:
+		put_frame(PING, 0, 0, "1234567", 7);
+		break;
+	case 1:
+		put_data(0, 2000, false, false);
+		break;
+	case 2:
+		put_payload(1 + random_below(20000));
+		break;
+	}
+}
+
+#define STREAMS_MAX 10
+
+static void make_frames(bool malformed)
+{
+	static const size_t sizes[] = {300, 1500, 8192, 16384, 70000};
+	size_t longest = sizes[random_below(5)], left[STREAMS_MAX], count, open = 0, begun = 0;
+	size_t breaks_in = malformed ? random_below(60) : SIZE_MAX;
+	bool hostile = one_in(3), controls = one_in(2), begins;
+
+	memset(&stream.heads, 0, sizeof(stream.heads));
+	stream.size = stream.messages = 0;
+	stream.requests = false;
+	stream.malformed = malformed;
+	stream.frames = true;
+	count = 1 + random_below(STREAMS_MAX);
+	put_frame(SETTINGS, 0, 0, "\0\3\0\0\0\144", 6);
+	while (begun < count || open) {
+		size_t i = random_below(count),
+		       size = longest - random_below(one_in(2) ? longest : 1);
+		uint32_t id = (uint32_t)(2 * i + 1);
+
+		begins = begun < count && (!open || one_in(20));
+		if (breaks_in-- == 0)
+			put_malformed();
+		if (begins) {
+			if (stream.messages < MESSAGES_MAX)
+				stream.heads[stream.messages++] = stream.size;
+			left[begun] = one_in(4) ? random_below(2000) : random_below(900000);
+			put_frame(HEADERS, END_HEADERS, (uint32_t)(2 * begun++ + 1), "\x88", 1);
+			open++;
+			continue;
+		}
+		if (i >= begun || left[i] == SIZE_MAX)
+			continue;
+		if (controls && one_in(8))
+			put_control(id);
+		if (size >= left[i]) {
+			put_end(id, left[i], hostile);
+			left[i] = SIZE_MAX;
+			open--;
+		} else {
+			put_data(id, size, false, hostile);
+			left[i] -= size;
+		}
+	}
+	put_frame(GOAWAY, 0, 0, "\0\0\0\77\0\0\0\0", 8);
 	make_calls();
 }
 
@@ -263,6 +446,7 @@ struct run {
 	uint64_t captured;
 	uint64_t walked;
 	uint64_t confirmed;
+	uint64_t told; /* records of frames */
 };
 
 static void on_exchange(void *context, const struct exchange *exchange, struct bytes executable)
@@ -341,6 +525,30 @@ static void run__report(struct run *run, const struct call *call, size_t from, s
 				   (uint32_t)(size + tail)));
 }
 
+/* What report_frames() does. */
+static void run__tell(struct run *run, uint64_t position, uint32_t left)
+{
+	struct wire_frames_stream streams[WIRE_FRAMES_STREAMS];
+	struct source *source = &run->source;
+	struct walk *walk = &run->walk;
+	uint64_t told = walk->told;
+	size_t count = 0;
+
+	for (size_t i = 0; i < WIRE_FRAMES_STREAMS && walk->sums.streams[i]; i++)
+		streams[count++] = (struct wire_frames_stream){
+			.payload = walk->sums.payload[i],
+			.stream = walk->sums.streams[i],
+		};
+	frames__tell(walk, position);
+	source->position[WIRE_WRITE] = position;
+	if (run->lose_one_in && one_in(run->lose_one_in)) {
+		source->lost_bytes[WIRE_WRITE] += position - told;
+		return;
+	}
+	run->told++;
+	run__put(run, source__frames(source, WIRE_WRITE, streams, count, left, walk->stream));
+}
+
 static bool may_start_message(const char *bytes, size_t size)
 {
 	if (bytes[0] < 'A' || bytes[0] > 'Z')
@@ -353,16 +561,21 @@ static void run__write(struct run *run, const char *bytes, size_t size)
 {
 	const struct directive *directive = &run->directive;
 	struct source *source = &run->source;
-	uint64_t position = source->position[WIRE_WRITE], walk_from = walk__name(&run->walk);
+	uint64_t position = source->position[WIRE_WRITE];
 	struct call call = {.buffer = (uintptr_t)bytes, .moved = size, .wanted = size};
-	bool walked = run->directed && walk_from && directive->walk_from == walk_from;
 	bool report = true;
 
+	call.confirmed = run->directed && walk__is_called(&run->walk, directive->walk_from);
 	walk__call(&run->walk, &call, position);
-	if (walked) {
+	if (call.confirmed) {
 		report = walk__leave_out(&run->walk, &call);
 		source->body_bytes[WIRE_WRITE] += call.payload_before;
 		source->lost_bytes[WIRE_WRITE] += call.unplaced;
+		if (call.frames) {
+			report = call.keep_end;
+			if (report && frames__owe(&run->walk, &call, position + call.keep))
+				run__tell(run, position + call.keep, 0);
+		}
 		run->walked += size - (report ? call.wanted - call.reported : 0);
 	} else if (run->directed) {
 		if (position + size < directive->skip_until)
@@ -381,16 +594,55 @@ static void run__write(struct run *run, const char *bytes, size_t size)
 		if (last)
 			break;
 	}
-	if (walked)
+	if (call.confirmed)
 		source->body_bytes[WIRE_WRITE] += call.payload;
 	source->position[WIRE_WRITE] = position + size;
+	if (call.frames) {
+		frames__end_call(&run->walk, &call, position);
+		if (call.ended && frames__owe(&run->walk, &call, position + size))
+			run__tell(run, position + size, (uint32_t)run->walk.remaining);
+	}
 }
 
-static void run__read(struct run *run, const char *text)
+static void run__read(struct run *run, const void *bytes, size_t size)
 {
 	run->source.flags = WIRE_FROM_START | WIRE_CALL_START;
 	run__put(run,
-		 source__data(&run->source, WIRE_READ, bytes__str(text), (uint32_t)strlen(text)));
+		 source__data(&run->source, WIRE_READ, bytes__of(bytes, size), (uint32_t)size));
+}
+
+/* The requests of HTTP/2, all at once: GET https://h/1 and so on. */
+static void run__request_streams(struct run *run)
+{
+	static const char start[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+	char text[1024];
+	size_t used = sizeof(start) - 1;
+
+	memcpy(text, start, used);
+	for (char i = 0; i < STREAMS_MAX; i++) {
+		const char frame[] = {0,
+				      0,
+				      9,
+				      1,
+				      END_STREAM | END_HEADERS,
+				      0,
+				      0,
+				      0,
+				      (char)(2 * i + 1),
+				      '\x82',
+				      '\x87',
+				      4,
+				      2,
+				      '/',
+				      (char)('0' + i),
+				      1,
+				      1,
+				      'h'};
+
+		memcpy(text + used, frame, sizeof(frame));
+		used += sizeof(frame);
+	}
+	run__read(run, text, used);
 }
 
 /* What the other side writes, all at once. */
@@ -399,6 +651,10 @@ static void run__other(struct run *run)
 	char text[1024];
 	size_t used = 0;
 
+	if (stream.frames) {
+		run__request_streams(run);
+		return;
+	}
 	for (size_t i = 0; i < stream.messages; i++)
 		if (stream.requests)
 			used += (size_t)snprintf(text + used, sizeof(text) - used,
@@ -408,7 +664,7 @@ static void run__other(struct run *run)
 			used += (size_t)snprintf(text + used, sizeof(text) - used,
 						 "%s /%zu HTTP/1.1\r\nHost: h\r\n\r\n",
 						 stream.methods[i], i);
-	run__read(run, text);
+	run__read(run, text, used);
 }
 
 /* The whole conversation; the program is `lag` records behind at most, and catches up at times. */
@@ -440,12 +696,13 @@ static void run__converse(struct run *run, size_t lag, bool page_faults)
 static struct run plain, walked;
 
 /* Feeds one conversation with all bytes, and one as the kernel would. */
-static void converse(uint64_t seed, bool malformed, bool page_faults, unsigned int lose_one_in)
+static void converse(void (*make)(bool malformed), uint64_t seed, bool malformed, bool page_faults,
+		     unsigned int lose_one_in)
 {
 	static const size_t lags[] = {0, 1, 8, 40};
 
 	random_state = seed * 0x9e3779b97f4a7c15 + 1;
-	make_stream(malformed);
+	make(malformed);
 	run__begin(&plain, false);
 	run__converse(&plain, 0, false);
 	run__begin(&walked, true);
@@ -460,7 +717,7 @@ Test(walk, as_if_all_had_been_captured)
 	uint64_t captured = 0, passed = 0, confirmed = 0, left_out = 0;
 
 	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
-		converse(seed, false, false, 0);
+		converse(make_stream, seed, false, false, 0);
 		cr_assert_str_eq(walked.text, plain.text, "seed %llu: got\n%snot\n%s",
 				 (unsigned long long)seed, walked.text, plain.text);
 		captured += walked.captured;
@@ -493,7 +750,7 @@ static bool only_true(const char *got, const char *wanted)
 Test(walk, what_is_lost_is_not_called_complete)
 {
 	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
-		converse(seed, false, false, 2 + seed % 60);
+		converse(make_stream, seed, false, false, 2 + seed % 60);
 		cr_assert(only_true(walked.text, plain.text), "seed %llu: got\n%snot\n%s",
 			  (unsigned long long)seed, walked.text, plain.text);
 	}
@@ -503,7 +760,7 @@ Test(walk, what_is_lost_is_not_called_complete)
 Test(walk, what_cannot_be_read_is_not_called_complete)
 {
 	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
-		converse(seed, false, true, 0);
+		converse(make_stream, seed, false, true, 0);
 		cr_assert(only_true(walked.text, plain.text), "seed %llu: got\n%snot\n%s",
 			  (unsigned long long)seed, walked.text, plain.text);
 	}
@@ -512,7 +769,7 @@ Test(walk, what_cannot_be_read_is_not_called_complete)
 Test(walk, malformed_bodies_are_not_called_complete)
 {
 	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
-		converse(seed, true, false, 0);
+		converse(make_stream, seed, true, false, 0);
 		cr_assert(only_true(walked.text, plain.text), "seed %llu: got\n%snot\n%s",
 			  (unsigned long long)seed, walked.text, plain.text);
 	}
@@ -808,4 +1065,340 @@ Test(walk, where_a_line_ends)
 			     end <= most ? (int)end : 0);
 		cr_assert_eq(find_line_end((uintptr_t)bytes, end - 1), 0);
 	}
+}
+
+/* ---- frames ---- */
+
+Test(frames, as_if_all_had_been_captured)
+{
+	uint64_t captured = 0, passed = 0, confirmed = 0, told = 0;
+
+	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
+		converse(make_frames, seed, false, false, 0);
+		cr_assert_str_eq(walked.text, plain.text, "seed %llu: got\n%snot\n%s",
+				 (unsigned long long)seed, walked.text, plain.text);
+		captured += walked.captured;
+		passed += plain.captured;
+		confirmed += walked.confirmed;
+		told += walked.told;
+	}
+	cr_expect_gt(confirmed, CONVERSATIONS / 2);
+	cr_expect_gt(told, CONVERSATIONS);
+	cr_expect_lt(captured, passed * 2 / 3);
+}
+
+Test(frames, what_is_lost_is_not_called_complete)
+{
+	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
+		converse(make_frames, seed, false, false, 2 + seed % 60);
+		cr_assert(only_true(walked.text, plain.text), "seed %llu: got\n%snot\n%s",
+			  (unsigned long long)seed, walked.text, plain.text);
+	}
+}
+
+Test(frames, what_cannot_be_read_is_not_called_complete)
+{
+	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
+		converse(make_frames, seed, false, true, 0);
+		cr_assert(only_true(walked.text, plain.text), "seed %llu: got\n%snot\n%s",
+			  (unsigned long long)seed, walked.text, plain.text);
+	}
+}
+
+/* Both see the same frames, and the same end of them. */
+Test(frames, malformed_ones_are_captured)
+{
+	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
+		converse(make_frames, seed, true, false, 0);
+		cr_assert(only_true(walked.text, plain.text), "seed %llu: got\n%snot\n%s",
+			  (unsigned long long)seed, walked.text, plain.text);
+	}
+}
+
+/* A walk over `calls`, each its size and then its bytes, the first at position 100. */
+struct frames_calls {
+	struct walk walk;
+	struct call call;
+	uint64_t position; /* of the last call */
+	bool confirmed;
+};
+
+static void frames__call(struct frames_calls *calls, const void *bytes, size_t size)
+{
+	calls->position += calls->call.moved;
+	calls->call = (struct call){
+		.buffer = (uintptr_t)bytes,
+		.moved = size,
+		.confirmed = calls->confirmed,
+	};
+	memory.start = bytes;
+	memory.size = size;
+	memory.fail_in = 0;
+	walk__call(&calls->walk, &calls->call, calls->position);
+	if (calls->call.frames && calls->confirmed && calls->call.keep_end)
+		frames__tell(&calls->walk, calls->position + calls->call.keep);
+	if (calls->call.frames)
+		frames__end_call(&calls->walk, &calls->call, calls->position);
+}
+
+/* Everything in `stream` from `from` on is the next call. */
+static void frames__call_from(struct frames_calls *calls, size_t from)
+{
+	frames__call(calls, stream.bytes + from, stream.size - from);
+}
+
+/* A walk that is confirmed, behind SETTINGS. */
+static void frames__start(struct frames_calls *calls)
+{
+	*calls = (struct frames_calls){.position = 100};
+	stream.size = 0;
+	put_frame(SETTINGS, 0, 0, "", 0);
+	frames__call_from(calls, 0);
+	cr_assert_eq(walk__name(&calls->walk), 101);
+	calls->confirmed = true;
+	stream.size = 0;
+}
+
+static void put_plain(unsigned int flags, uint32_t id, size_t size)
+{
+	put_frame_head(size, DATA, flags, id);
+	memset(stream.bytes + stream.size, 'x', size);
+	stream.size += size;
+}
+
+#define SUM(calls, at, id, size)                                                                   \
+	cr_expect((calls).walk.sums.streams[at] == (id) &&                                         \
+			  (calls).walk.sums.payload[at] == (size),                                 \
+		  "line %d: %llu of stream %u", __LINE__,                                          \
+		  (unsigned long long)(calls).walk.sums.payload[at],                               \
+		  (calls).walk.sums.streams[at])
+
+Test(frames, what_is_kept)
+{
+	struct frames_calls calls;
+	size_t at;
+
+	/* DATA is summed up, by streams; a frame goes on in the next call. */
+	frames__start(&calls);
+	put_plain(0, 1, 2000);
+	put_plain(0, 3, 1024);
+	put_plain(0, 1, 3000);
+	frames__call(&calls, stream.bytes, stream.size - 500);
+	KEEPS(&calls.call, 0, 0);
+	SUM(calls, 0, 1, 4500);
+	SUM(calls, 1, 3, 1024);
+	cr_expect_eq(calls.walk.remaining, 500);
+	cr_expect(frames__owe(&calls.walk, &calls.call, calls.position + 1));
+	frames__call_from(&calls, stream.size - 500);
+	SUM(calls, 0, 1, 5000);
+	/* Small ones, padded ones and what is not DATA are kept, with what is between them. */
+	for (int i = 0; i < 3; i++) {
+		frames__start(&calls);
+		put_plain(0, 1, 2000);
+		at = stream.size;
+		if (i == 0)
+			put_plain(0, 1, 1023);
+		else if (i == 1)
+			put_data(1, 1023, true, false);
+		else
+			put_frame(PING, 0, 0, "12345678", 8);
+		put_plain(0, 1, 2000);
+		put_frame_head(2000, HEADERS, 0, 1);
+		frames__call_from(&calls, 0);
+		KEEPS(&calls.call, at, stream.size);
+		SUM(calls, 0, 0, 0);
+		/* The rest of what is kept. */
+		memset(stream.bytes, 'h', 2000);
+		stream.size = 2000;
+		put_plain(0, 1, 5000);
+		frames__call_from(&calls, 0);
+		KEEPS(&calls.call, 0, 2000);
+		SUM(calls, 0, 1, 5000);
+	}
+	frames__start(&calls);
+	put_frame_head(2001, DATA, PADDED, 1);
+	put_payload(2001);
+	frames__call_from(&calls, 0);
+	KEEPS(&calls.call, 0, stream.size);
+	/* Of a frame that ends its stream, the head; its end is told. */
+	frames__start(&calls);
+	put_plain(END_STREAM, 1, 2000);
+	put_plain(0, 3, 1500);
+	frames__call(&calls, stream.bytes, stream.size - 2000);
+	KEEPS(&calls.call, 0, 9);
+	cr_expect_not(calls.call.ended);
+	SUM(calls, 0, 1, 1509);
+	frames__call_from(&calls, stream.size - 2000);
+	cr_expect(calls.call.ended);
+	KEEPS(&calls.call, 0, 0);
+	SUM(calls, 0, 1, 2000);
+	SUM(calls, 1, 3, 1500);
+	/* A stream for which there is no room. */
+	frames__start(&calls);
+	for (uint32_t i = 0; i < WIRE_FRAMES_STREAMS; i++)
+		put_plain(0, 2 * i + 1, 1024);
+	at = stream.size;
+	put_plain(0, 99, 1024);
+	put_plain(0, 1, 1025);
+	frames__call_from(&calls, 0);
+	KEEPS(&calls.call, at, at + 9);
+	SUM(calls, 0, 99, 1024);
+	SUM(calls, 1, 1, 1025);
+	/* Heads that calls split. */
+	for (size_t split = 1; split < 9; split++) {
+		frames__start(&calls);
+		put_plain(0, 1, 2000);
+		at = stream.size;
+		put_plain(0, 1, 2000);
+		frames__call(&calls, stream.bytes, at + split);
+		KEEPS(&calls.call, at, at + split);
+		frames__call_from(&calls, at + split);
+		KEEPS(&calls.call, 0, 9 - split);
+		SUM(calls, 0, 1, 2000);
+	}
+	/* Unknown types and reserved bits are legal. */
+	frames__start(&calls);
+	put_frame(UNKNOWN, 0xff, 0x80000001, "??", 2);
+	at = stream.size;
+	put_plain(0, 0x80000001, 2000);
+	frames__call_from(&calls, 0);
+	KEEPS(&calls.call, 0, at);
+	SUM(calls, 0, 1, 2000);
+}
+
+Test(frames, what_cannot_be_ends_the_walk)
+{
+	struct frames_calls calls;
+	size_t at;
+
+	for (int i = 0; i < 9; i++) {
+		frames__start(&calls);
+		put_plain(0, 1, 2000);
+		at = stream.size;
+		switch (i) {
+		case 0:
+			put_plain(0, 0, 2000);
+			break;
+		case 1:
+			put_frame(HEADERS, 0, 0, "", 0);
+			break;
+		case 2:
+			put_frame(PING, 0, 0, "1234567", 7);
+			break;
+		case 3:
+			put_frame(PING, 0, 1, "12345678", 8);
+			break;
+		case 4:
+			put_frame(SETTINGS, 0, 1, "", 0);
+			break;
+		case 5:
+			put_frame(RST_STREAM, 0, 0, "1234", 4);
+			break;
+		case 6:
+			put_frame(GOAWAY, 0, 0, "1234", 4);
+			break;
+		case 7:
+			put_frame(WINDOW_UPDATE, 0, 0, "12345", 5);
+			break;
+		case 8:
+			put_frame(PRIORITY, 0, 1, "1234", 4);
+			break;
+		}
+		put_plain(0, 1, 2000);
+		frames__call_from(&calls, 0);
+		cr_expect_eq(calls.walk.phase, WALK_OFF, "%d", i);
+		KEEPS(&calls.call, at, stream.size);
+	}
+	/* More frames in one call than are followed. */
+	frames__start(&calls);
+	for (int i = 0; i < FRAMES_MAX + 1; i++) {
+		at = stream.size;
+		put_frame(SETTINGS, 0, 0, "", 0);
+	}
+	frames__call_from(&calls, 0);
+	cr_expect_eq(calls.walk.phase, WALK_OFF);
+	KEEPS(&calls.call, 0, stream.size);
+	/* Without a buffer there are no heads, but a payload passes. */
+	frames__start(&calls);
+	put_plain(0, 1, 2000);
+	frames__call(&calls, stream.bytes, 1009);
+	frames__call(&calls, NULL, 1000);
+	cr_expect_eq(calls.walk.phase, WALK_FRAMES);
+	SUM(calls, 0, 1, 2000);
+	frames__call(&calls, NULL, 1000);
+	cr_expect_eq(calls.walk.phase, WALK_OFF);
+}
+
+Test(frames, where_walks_begin)
+{
+	static const struct {
+		const char *head;
+		bool begins;
+	} heads[] = {
+		{"\0\0\144\1\4\0\0\0\1", true},
+		{"\0\100\0\0\0\0\0\0\3", true},
+		{"\0\0\0\4\1\0\0\0\0", true},
+		{"\0\0\4\x8\0\0\0\0\0", true},
+		{"\0\0\0\0\0\0\0\0\0", false},
+		{"\x20\0\0\0\0\0\0\0\1", false},
+		{"\0\0\0\x0a\0\0\0\0\1", false},
+		{"\0\0\0\1\2\0\0\0\1", false},
+		{"\0\0\0\1\4\x80\0\0\1", false},
+		{"HTTP/1.1 ", false},
+		{"PRI * HTT", false},
+	};
+	struct frames_calls calls;
+	uint64_t at;
+
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+		calls = (struct frames_calls){.position = 5};
+		frames__call(&calls, heads[i].head, 9);
+		cr_expect_eq(walk__name(&calls.walk), heads[i].begins ? 6 : 0, "%zu", i);
+	}
+	calls = (struct frames_calls){.position = 0};
+	stream.size = 0;
+	put("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+	put_frame(SETTINGS, 0, 0, "", 0);
+	frames__call_from(&calls, 0);
+	cr_expect_eq(walk__name(&calls.walk), 1);
+	cr_expect_eq(calls.walk.remaining, 0);
+	/* Small frames cost a walk nothing for long. */
+	calls = (struct frames_calls){.position = 5};
+	for (unsigned int i = 0; i < 2 * IDLE_MAX; i++)
+		frames__call(&calls, heads[2].head, 9);
+	cr_expect_eq(walk__name(&calls.walk), 0);
+	memory.size = 0; /* not even read */
+	calls.call.buffer = (uintptr_t)heads[2].head;
+	walk__call(&calls.walk, &calls.call, calls.position);
+	cr_expect_eq(walk__name(&calls.walk), 0);
+	/* One that is not confirmed begins anew at a call's last frame, ever less often. */
+	calls = (struct frames_calls){.position = 0};
+	stream.size = 0;
+	put_plain(0, 1, 16384);
+	put_plain(0, 1, 3000);
+	put_plain(0, 1, 16384);
+	frames__call(&calls, stream.bytes, 10000);
+	at = 1;
+	for (int i = 0; i < 1000; i++) {
+		frames__call(&calls, stream.bytes + 10000, 9393 + 9 + 9);
+		if (walk__name(&calls.walk) != at) {
+			cr_expect_geq(calls.position + 1 - at, FRAMES_RESTART_BYTES - 10000);
+			at = walk__name(&calls.walk);
+			cr_expect_eq(at, calls.position + 9393 + 9 + 1);
+		}
+		frames__call(&calls, stream.bytes + 10000 + 9393 + 18, 10000 - 9);
+	}
+	cr_expect_eq(calls.walk.restarts, 6);
+	cr_expect(walk__is_called(&calls.walk, at));
+	cr_expect(walk__is_called(&calls.walk, calls.walk.earlier_start + 1));
+	cr_expect_not(walk__is_called(&calls.walk, 1));
+	cr_expect_not(walk__is_called(&calls.walk, 0));
+	calls.confirmed = true;
+	frames__call(&calls, stream.bytes + 10000, 6393);
+	stream.size = 0;
+	put_plain(0, 1, 16384);
+	for (int i = 0; i < 2000; i++)
+		frames__call_from(&calls, 0);
+	cr_expect_eq(walk__name(&calls.walk), at);
+	SUM(calls, 0, 1, 6393 + 2000 * 16384);
 }

@@ -344,7 +344,8 @@ static void flow__advise(struct flow *flow, struct conn *conn, enum wire_directi
 
 	if (walk_from && walk_from == stream->walk_from)
 		return; /* it leaves out what there is */
-	if (stream__can_confirm(stream, walk_from)) {
+	if (stream__can_confirm(stream, walk_from) &&
+	    !conn->ops->reads_bodies(conn->parser, direction)) {
 		stream->walk_from = walk_from;
 		flow__direct(flow, conn, direction, stream->skip_until, false);
 	} else if (conn->ops->searching(conn->parser, direction)) {
@@ -547,6 +548,17 @@ static void conn__step_other(struct conn *conn, const struct event *event,
 	conn__step(conn, other, lost, &lost, stream->body_bytes, when);
 }
 
+/* Whether a message or frame began where a walk did, in the bytes that have just been parsed. */
+static bool conn__walk_is_right(const struct conn *conn, enum wire_direction direction,
+				uint64_t walk_from, uint64_t begin)
+{
+	uint64_t since = conn->ops->frame_began(conn->parser, direction);
+
+	if (walk_from == begin)
+		return conn->ops->began(conn->parser, direction);
+	return since && walk_from == WIRE_WALK_FROM(conn->streams[direction].position - since);
+}
+
 static void flow__data(struct flow *flow, const struct event *event)
 {
 	enum wire_direction direction = event->data.direction;
@@ -589,13 +601,48 @@ static void flow__data(struct flow *flow, const struct event *event)
 		conn__data(flow, conn, direction, bytes, event->data.call_start, &when);
 	else if (conn->speaks == SPEAKS_UNDECIDED && bytes.size)
 		flow__undecided(flow, conn, direction, bytes, event->data.call_start, &when);
-	if (conn->speaks == SPEAKS_PROTOCOL && bytes.size && event->data.walk_from == begin &&
-	    conn->ops->began(conn->parser, direction))
-		stream->began_at = begin;
+	if (conn->speaks == SPEAKS_PROTOCOL && bytes.size &&
+	    conn__walk_is_right(conn, direction, event->data.walk_from, begin))
+		stream->began_at = event->data.walk_from;
 	conn__step(conn, direction, event->data.moved - bytes.size, &lost, event->data.body_bytes,
 		   &when);
 	if (conn->speaks == SPEAKS_PROTOCOL)
 		flow__advise(flow, conn, direction, event->data.walk_from);
+}
+
+/* The probes walked over frames and left them out; what was lost came before. */
+static void flow__frames(struct flow *flow, const struct event *event)
+{
+	enum wire_direction direction = event->frames.direction;
+	struct passage when = {.first_ns = event->time_ns, .last_ns = event->time_ns};
+	struct left_out left_out = {
+		.streams = event->frames.streams,
+		.count = event->frames.count,
+		.left = event->frames.left,
+		.stream = event->frames.stream,
+	};
+	struct conn *conn = flow__find(flow, event);
+	struct stream *stream;
+	uint64_t size, lost;
+
+	if (!conn || conn->info.id.generation != event->connection.generation)
+		return;
+	stream = &conn->streams[direction];
+	if (event->frames.position < stream->position ||
+	    event->frames.lost_bytes < stream->lost_bytes)
+		return;
+	size = event->frames.position - stream->position;
+	lost = event->frames.lost_bytes - stream->lost_bytes;
+	if (lost > size)
+		lost = size;
+	stream->position = event->frames.position;
+	stream->lost_bytes = event->frames.lost_bytes;
+	conn__gap(conn, direction, lost, GAP_LOST, &when);
+	size -= lost;
+	if (size && conn->ops)
+		conn->ops->walked_frames(conn->parser, direction, size, &left_out, &when);
+	else
+		conn__gap(conn, direction, size, GAP_SKIPPED, &when);
 }
 
 static void flow__close(struct flow *flow, const struct event *event)
@@ -705,6 +752,9 @@ void flow__event(struct flow *flow, const struct event *event)
 		return;
 	case EVENT_SOCKET:
 		flow__socket(flow, event);
+		break;
+	case EVENT_FRAMES:
+		flow__frames(flow, event);
 		break;
 	case EVENT_TICK:
 		break;

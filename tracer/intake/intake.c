@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <limits.h>
 
+/* Of a frame's payload: its length has 24 bits. */
+#define FRAME_MAX_BYTES 0xffffff
+
 /* Copied, because a record in a recording need not be aligned. False when it is not all there. */
 static bool read_struct(struct bytes record, void *ret, size_t size)
 {
@@ -121,6 +124,27 @@ static int socket_event(struct bytes record, struct event *event)
 	return 0;
 }
 
+static int frames_event(struct bytes record, struct event *event)
+{
+	struct wire_frames frames;
+
+	if (!read_struct(record, &frames, sizeof(frames)) || frames.direction > WIRE_WRITE ||
+	    frames.count > WIRE_FRAMES_STREAMS || frames.left > FRAME_MAX_BYTES ||
+	    record.size != sizeof(frames) + frames.count * sizeof(frames.streams[0]))
+		return -EINVAL;
+	event->type = EVENT_FRAMES;
+	event->connection = frames.connection;
+	event->frames.direction = frames.direction;
+	event->frames.position = frames.position;
+	event->frames.lost_bytes = frames.lost_bytes;
+	event->frames.left = frames.left;
+	event->frames.stream = frames.stream;
+	event->frames.count = frames.count;
+	memcpy(event->frames.streams, bytes__from(record, sizeof(frames)).data,
+	       frames.count * sizeof(frames.streams[0]));
+	return 0;
+}
+
 static int end_event(struct bytes record, struct event *event)
 {
 	struct wire_end end;
@@ -168,6 +192,9 @@ int intake__event(struct bytes record, struct event *ret_event)
 		break;
 	case WIRE_SOCKET:
 		err = socket_event(record, &event);
+		break;
+	case WIRE_FRAMES:
+		err = frames_event(record, &event);
 		break;
 	case WIRE_TICK:
 		if (record.size != sizeof(header))

@@ -18,6 +18,7 @@ enum event_type {
 	EVENT_END,
 	EVENT_SOCKET,
 	EVENT_TICK,
+	EVENT_FRAMES,
 };
 
 /* All pointers and views point into the record. */
@@ -26,7 +27,7 @@ struct event {
 	uint64_t time_ns; /* CLOCK_MONOTONIC */
 	uint32_t pid;
 	uint32_t tid;
-	struct wire_connection connection; /* DATA, CLOSE, SOCKET */
+	struct wire_connection connection; /* DATA, CLOSE, SOCKET, FRAMES */
 	/*
 	 * DATA, CLOSE, SOCKET (where the source is not NONE). Checked: source NONE and all else
 	 * zero; or TCP and version 4 or 6; or UNIX and no addresses.
@@ -57,6 +58,15 @@ struct event {
 			uint64_t lost_bytes[2];
 			uint64_t body_bytes[2];
 		} close;
+		struct {
+			enum wire_direction direction;
+			uint64_t position;
+			uint64_t lost_bytes;
+			uint32_t left; /* below 16 MB */
+			uint32_t stream;
+			size_t count;
+			struct wire_frames_stream streams[WIRE_FRAMES_STREAMS];
+		} frames;
 		struct {
 			struct bytes path;
 		} process;

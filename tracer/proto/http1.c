@@ -680,6 +680,14 @@ static void http1__walked(struct parser *parser, enum wire_direction direction, 
 	half->state = STATE_CHUNK_SIZE;
 }
 
+/* There are no frames in HTTP/1: the probes took it for HTTP/2. */
+static void http1__walked_frames(struct parser *parser, enum wire_direction direction,
+				 uint64_t size, const struct left_out *left_out,
+				 const struct passage *when)
+{
+	http1__gap(parser, direction, size, GAP_SKIPPED, when);
+}
+
 /* The stream ended where this message is. */
 static void parser__cut(struct parser *parser, struct half *half)
 {
@@ -761,6 +769,16 @@ static bool http1__began(const struct parser *parser, enum wire_direction direct
 	return parser->half[direction].began;
 }
 
+static uint64_t http1__frame_began(const struct parser *parser, enum wire_direction direction)
+{
+	return 0;
+}
+
+static bool http1__reads_bodies(const struct parser *parser, enum wire_direction direction)
+{
+	return false;
+}
+
 static bool http1__searching(const struct parser *parser, enum wire_direction direction)
 {
 	return parser->half[direction].state == STATE_SEARCHING;
@@ -774,8 +792,11 @@ const struct parser_ops http1_ops = {
 	.data = http1__data,
 	.gap = http1__gap,
 	.walked = http1__walked,
+	.walked_frames = http1__walked_frames,
 	.end = http1__end,
 	.skippable = http1__skippable,
 	.began = http1__began,
+	.frame_began = http1__frame_began,
+	.reads_bodies = http1__reads_bodies,
 	.searching = http1__searching,
 };

@@ -73,6 +73,9 @@ struct half {
 	struct buf block;
 	struct http2_moment moment; /* of its first frame, or of the frame at hand */
 
+	bool began;	   /* a frame, with the first byte of the last data */
+	bool fresh;	   /* searching, the window begins with that byte */
+	size_t last_frame; /* began so many bytes before the end of that data; 0: none did */
 	struct buf window; /* while searching, and what was found */
 	struct mark marks[WINDOW_MARKS];
 	size_t mark_count;
@@ -177,6 +180,12 @@ static void half__reset(struct half *half, enum state state)
 	half__end_block(half);
 }
 
+/* Whether the next byte is a frame's first. */
+static bool half__is_between(const struct half *half)
+{
+	return (half->state == STATE_START || half->state == STATE_HEAD) && !half->head_size;
+}
+
 /* The direction has lost its place: it searches from here on. */
 static void parser__lose(struct parser *parser, struct half *half, enum reason reason,
 			 uint64_t lost_bytes)
@@ -188,6 +197,8 @@ static void parser__lose(struct parser *parser, struct half *half, enum reason r
 		return;
 	parser->connection->counts->places_lost++;
 	half__reset(half, STATE_SEARCHING);
+	half->began = false;
+	half->last_frame = 0;
 	hpack__reset(half->hpack, false);
 	/* An announcement or an ACK may have gone with it. */
 	half->pending_count = other->pending_count = 0;
@@ -566,6 +577,8 @@ static int parser__head(struct parser *parser, struct half *half, struct bytes *
 {
 	struct bytes part = bytes__first(*bytes, HTTP2_HEAD_BYTES - half->head_size);
 
+	if (!half->head_size)
+		half->last_frame = bytes->size;
 	/* Of a block, its first frame counts. */
 	if (!half->head_size && !half->in_block) {
 		half->moment.first_ns = when->first_ns;
@@ -626,6 +639,7 @@ static size_t parser__run(struct parser *parser, struct half *half, struct bytes
 	size_t size = bytes.size;
 	int err = 0;
 
+	half->last_frame = 0;
 	while (bytes.size && half->state != STATE_SEARCHING) {
 		size_t at = offset + size - bytes.size;
 
@@ -763,7 +777,12 @@ static bool half__find_place(struct half *half)
 	}
 	if (at)
 		window__drop(half, at);
-	return verdict == VERDICT_YES;
+	half->fresh &= !at;
+	if (verdict != VERDICT_YES)
+		return false;
+	half->began |= half->fresh;
+	half->fresh = false;
+	return true;
 }
 
 /* Takes what is in the window as far as it has a place. */
@@ -824,6 +843,9 @@ static int http2__data(struct parser *parser, enum wire_direction direction, str
 	size_t taken;
 	int err = 0;
 
+	half->began = half__is_between(half);
+	half->last_frame = 0;
+	half->fresh = half->state == STATE_SEARCHING && !half->window.size;
 	if (half->state == STATE_SEARCHING)
 		return parser__search(parser, half, bytes, call_start, when);
 	taken = parser__run(parser, half, bytes, 0, when, &err);
@@ -863,6 +885,79 @@ static void http2__walked(struct parser *parser, enum wire_direction direction, 
 	http2__gap(parser, direction, size, GAP_SKIPPED, when);
 }
 
+/* Whether that can be what comes next; in a recording it may be anything. */
+static bool half__can_leave_out(const struct half *half, uint64_t size,
+				const struct left_out *left_out)
+{
+	uint64_t sum = 0, own = 0;
+
+	for (size_t i = 0; i < left_out->count; i++) {
+		if (left_out->streams[i].payload > size)
+			return false;
+		sum += left_out->streams[i].payload;
+		if (left_out->streams[i].stream == half->frame.stream)
+			own += left_out->streams[i].payload;
+	}
+	if (sum > size || (size - sum) % HTTP2_HEAD_BYTES)
+		return false;
+	if (half->state != STATE_DATA)
+		return half->state == STATE_SEARCHING ||
+		       (half__is_between(half) && !half->in_block);
+	if (half->padding_comes || half->padding)
+		return false;
+	if (size < half->left)
+		return own == size && left_out->left == half->left - size;
+	return own >= half->left;
+}
+
+static void http2__walked_frames(struct parser *parser, enum wire_direction direction,
+				 uint64_t size, const struct left_out *left_out,
+				 const struct passage *when)
+{
+	struct half *half = &parser->half[direction];
+	uint64_t own = 0;
+	int err = 0;
+
+	if (!half__can_leave_out(half, size, left_out)) {
+		http2__gap(parser, direction, size, GAP_SKIPPED, when);
+		return;
+	}
+	if (half->state == STATE_DATA)
+		own = parser__take_data(parser, half, NULL, size, false, when->last_ns, &err);
+	for (size_t i = 0; i < left_out->count && !err; i++) {
+		const struct wire_frames_stream *stream = &left_out->streams[i];
+		uint64_t payload = stream->payload;
+
+		if (stream->stream == half->frame.stream) {
+			uint64_t part = own < payload ? own : payload;
+
+			payload -= part;
+			own -= part;
+		}
+		if (payload)
+			err = http2_streams__data(&parser->streams, stream->stream, direction, NULL,
+						  payload, false, when->last_ns);
+	}
+	if (err) {
+		parser__lose(parser, half, REASON_LOST, 0);
+		return;
+	}
+	/* The walk knows the place, if it had been lost here. */
+	if (half->state == STATE_SEARCHING) {
+		window__clear(half);
+		parser->streams.searching[direction] = false;
+	}
+	if (half->state == STATE_DATA)
+		return;
+	half->state = STATE_HEAD;
+	if (left_out->left) {
+		half->state = STATE_DATA;
+		half->frame = (struct http2_frame){.type = HTTP2_DATA, .stream = left_out->stream};
+		half->left = left_out->left;
+		half->padding = 0;
+	}
+}
+
 static void http2__end(struct parser *parser, enum wire_direction direction, enum end_kind kind,
 		       uint64_t time_ns)
 {
@@ -876,10 +971,19 @@ static uint64_t http2__skippable(const struct parser *parser, enum wire_directio
 	return half->state == STATE_DATA && !half->padding_comes ? half->left : SKIP_NOTHING;
 }
 
-/* The probes' walks are over messages of HTTP/1. */
 static bool http2__began(const struct parser *parser, enum wire_direction direction)
 {
-	return false;
+	return parser->half[direction].began;
+}
+
+static uint64_t http2__frame_began(const struct parser *parser, enum wire_direction direction)
+{
+	return parser->half[direction].last_frame;
+}
+
+static bool http2__reads_bodies(const struct parser *parser, enum wire_direction direction)
+{
+	return parser->streams.has_grpc;
 }
 
 static bool http2__searching(const struct parser *parser, enum wire_direction direction)
@@ -895,8 +999,11 @@ const struct parser_ops http2_ops = {
 	.data = http2__data,
 	.gap = http2__gap,
 	.walked = http2__walked,
+	.walked_frames = http2__walked_frames,
 	.end = http2__end,
 	.skippable = http2__skippable,
 	.began = http2__began,
+	.frame_began = http2__frame_began,
+	.reads_bodies = http2__reads_bodies,
 	.searching = http2__searching,
 };

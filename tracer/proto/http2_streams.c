@@ -318,6 +318,7 @@ static void streams__begin(struct http2_streams *streams, struct http2_stream *s
 	block__move_fields(block, &message->headers);
 	if (content_is_grpc(&message->headers) && !way->moved) {
 		way->grpc.on = true;
+		streams->has_grpc = true;
 		message->has_messages = true;
 	}
 }

@@ -83,7 +83,8 @@ struct http2_streams {
 	uint32_t first_new, last_new; /* of the requests seen */
 	uint32_t closed[HTTP2_CLOSED_STREAMS];
 	size_t closed_at;
-	bool failed; /* GOAWAY said that the connection ends by an error */
+	bool has_grpc; /* messages in bodies are counted */
+	bool failed;   /* GOAWAY said that the connection ends by an error */
 };
 
 void http2_streams__free(struct http2_streams *streams);

@@ -11,6 +11,7 @@
 #define TLSTRACE_PARSER_H
 
 #include "exchange/pairing.h"
+#include "wire.h"
 
 /*
  * How bytes passed. When: a call may take long between its first and its last byte. And over which
@@ -60,6 +61,14 @@ enum verdict {
 #define SKIP_NOTHING ((uint64_t)0)
 #define SKIP_REST    UINT64_MAX
 
+/* Frames of DATA that are not here: the rest of one that was, and others that have no flags. */
+struct left_out {
+	const struct wire_frames_stream *streams; /* payload by stream */
+	size_t count;
+	uint32_t left;	 /* payload of the last frame that is still to come */
+	uint32_t stream; /* of that frame, where there is any left */
+};
+
 struct parser; /* each parser's own */
 
 struct parser_ops {
@@ -102,6 +111,13 @@ struct parser_ops {
 	void (*walked)(struct parser *parser, enum wire_direction direction, uint64_t size,
 		       uint64_t body_bytes, const struct passage *when);
 
+	/*
+	 * The next `size` bytes passed but are not here: the probes walked over frames of HTTP/2,
+	 * which end as `left_out` says.
+	 */
+	void (*walked_frames)(struct parser *parser, enum wire_direction direction, uint64_t size,
+			      const struct left_out *left_out, const struct passage *when);
+
 	/* A direction ended, or all (then `direction` means nothing). */
 	void (*end)(struct parser *parser, enum wire_direction direction, enum end_kind kind,
 		    uint64_t time_ns);
@@ -119,6 +135,18 @@ struct parser_ops {
 	 * leave out bodies.
 	 */
 	bool (*began)(const struct parser *parser, enum wire_direction direction);
+
+	/*
+	 * Where in the last data() of a direction the last frame began, counted from its end (its
+	 * last byte is 1); 0: none did, or the place is not known. A frame is as good as a message.
+	 */
+	uint64_t (*frame_began)(const struct parser *parser, enum wire_direction direction);
+
+	/*
+	 * Whether the parser looks into bodies of a direction, so that none should be left out that
+	 * can be had.
+	 */
+	bool (*reads_bodies)(const struct parser *parser, enum wire_direction direction);
 
 	/*
 	 * Whether the parser has lost its place in a direction and only the start of a message,

@@ -8,6 +8,7 @@ from lib.clients import CURL, python_client
 from lib.entries import compare
 from lib.servers import NGINX_FILES, Nginx, NodeServer, PythonServer
 from lib.test import PYTHON_NAME
+from lib.waiting import free_port, listening
 
 MB = 1000 * 1000
 # Of a body, at most so much is captured; what passes before the probes are told comes on top.
@@ -207,3 +208,81 @@ def bodies_and_responses_without(test):
         entries = [entry for entry in first if entry["side"] == side][1:]
         compare(entries, reports if side == "client" else
                 [report.seen_by_peer("server", executable="nginx") for report in reports])
+
+
+class _Http2Nginx(Nginx):
+    """nginx whose `port` speaks HTTP/2, with the file `big` of `size` bytes."""
+
+    def __init__(self, test, size):
+        port = free_port()
+        super().__init__(test, workers=1, listen=f"listen 127.0.0.1:{port} ssl http2;")
+        os.rename(_big_file(test, size), os.path.join(self.dir, "www", "big"))
+        self.port = port
+
+
+def _curl_http2(test, *arguments):
+    """Runs curl, which has to get each file whole."""
+    curl = test.run([CURL, "-sSk", "--http2", "--fail", *arguments])
+    equal("status of curl", curl.poll(), 0)
+
+
+def _check_http2(entries, sizes):
+    """All over one connection, `sizes` by target."""
+    equal("protocols", {entry.at("network.protocol.version") for entry in entries}, {"2"})
+    equal("bodies", sorted((entry.target(), entry.at("http.response.body.size"))
+                           for entry in entries), sorted(sizes))
+    _follow_each_other(entries)
+
+
+@case("bpf", "nginx", "curl", alone=True)
+def http2_download_from_nginx(test):
+    nginx = _Http2Nginx(test, 1000 * MB)
+    trace = _Recorded(test, nginx.workers)
+    urls = [nginx.url(target) for target in ("/1k?before", "/big", "/1k?after")]
+    _curl_http2(test, *(word for url in urls for word in ("-o", "/dev/null", url)))
+    _check_http2(trace.finish(3, 1000 * MB),
+                 [("/1k?before", 1024), ("/big", 1000 * MB), ("/1k?after", 1024)])
+
+
+@case("bpf", "nginx", "curl", alone=True)
+def http2_download_by_curl(test):
+    nginx = _Http2Nginx(test, 1000 * MB)
+    path = test.path("recording")
+    trace = test.trace_early("-w", path, "--", CURL, "-sSk", "--http2", "-o", "/dev/null",
+                             nginx.url("/big"), "-o", "/dev/null", nginx.url("/1k?after"))
+    entries = trace.finish_command()
+    _check_http2(entries, [("/big", 1000 * MB), ("/1k?after", 1024)])
+    check(all(entry.at("capture.complete") for entry in entries), f"not complete: {entries}")
+    most = 1000 * MB * CAPTURED_SHARE + CAPTURED_FIXED
+    check(os.path.getsize(path) < most, f"{os.path.getsize(path)} bytes recorded")
+
+
+@case("bpf", "nginx", "curl", alone=True)
+def http2_streams_beside_each_other(test):
+    """Large and small bodies on one connection, in frames that follow each other as they come."""
+    nginx = _Http2Nginx(test, 60 * MB)
+    trace = _Recorded(test, nginx.workers)
+    sizes = [(f"/{name}?{i}", size) for name, size, count in
+             (("big", 60 * MB, 8), ("10m", NGINX_FILES["10m"], 10), ("1k", 1024, 30),
+              ("100k", NGINX_FILES["100k"], 30)) for i in range(count)]
+    config = "".join(f'url = "{nginx.url(target)}"\noutput = "/dev/null"\n' for target, _ in sizes)
+    _curl_http2(test, "-Z", "--no-progress-meter", "--parallel-max", "100",
+                "-K", test.write("curl.config", config.encode()))
+    _check_http2(trace.finish(len(sizes), sum(size for _, size in sizes)), sizes)
+
+
+@case("bpf", "/usr/sbin/nghttpd", "curl", alone=True)
+def http2_upload(test):
+    port, path = free_port(), _big_file(test, 200 * MB)
+    os.mkdir(test.path("www"))
+    test.write("www/small", b"small")
+    server = test.start(["/usr/sbin/nghttpd", "-a", "127.0.0.1", "-d", test.path("www"), str(port),
+                         test.pki.key, test.pki.certificate], name="nghttpd")
+    listening(port, server)
+    trace = _Recorded(test, [server.pid])
+    url = f"https://127.0.0.1:{port}/small"
+    _curl_http2(test, "-o", "/dev/null", "-T", path, url, "-o", "/dev/null", url + "?after")
+    entries = trace.finish(2, 200 * MB)
+    equal("requests", sorted((entry.target(), entry.at("http.request.body.size"))
+                             for entry in entries), [("/small", 200 * MB), ("/small?after", 0)])
+    _check_http2(entries, [("/small", 5), ("/small?after", 5)])
