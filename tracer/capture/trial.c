@@ -17,8 +17,7 @@
 
 #include "capture/uprobe.h"
 
-/* A program that does nothing; its fd or -errno. */
-static int load(enum bpf_prog_type type, enum bpf_attach_type attach, int btf_id)
+int trial__load(enum bpf_prog_type type, enum bpf_attach_type attach, int btf_id)
 {
 	static const struct bpf_insn nothing[] = {
 		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
@@ -43,7 +42,7 @@ static int done(int fd)
 
 int trial__program(void)
 {
-	return done(load(BPF_PROG_TYPE_KPROBE, 0, 0));
+	return done(trial__load(BPF_PROG_TYPE_KPROBE, 0, 0));
 }
 
 int trial__btf(void)
@@ -75,20 +74,21 @@ static int open_raw(const char *name, int program)
 
 int trial__raw_tracepoint(const char *name)
 {
-	return open_raw(name, load(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0));
+	return open_raw(name, trial__load(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0));
 }
 
 int trial__fexit(const char *function)
 {
 	int id = libbpf_find_vmlinux_btf_id(function, BPF_TRACE_FEXIT);
 
-	return id < 0 ? id : open_raw(NULL, load(BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT, id));
+	return id < 0 ? id
+		      : open_raw(NULL, trial__load(BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT, id));
 }
 
 /* Opens a perf event and gives it a program. */
 static int open_event(struct perf_event_attr *attr, enum bpf_prog_type type)
 {
-	int program = load(type, 0, 0), event, err = 0;
+	int program = trial__load(type, 0, 0), event, err = 0;
 
 	if (program < 0)
 		return program;

@@ -8,7 +8,13 @@
 
 #include <linux/bpf.h>
 
-/* Loads a program. */
+/*
+ * Loads a program that does nothing, of a type, for an attach type, on the kernel function of a BTF
+ * id (0: none). Its fd, to be closed, or -errno.
+ */
+int trial__load(enum bpf_prog_type type, enum bpf_attach_type attach, int btf_id);
+
+/* Loads a program for a probe. */
 int trial__program(void);
 
 /* Makes a ring buffer (5.8+). */

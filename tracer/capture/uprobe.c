@@ -12,6 +12,8 @@
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
 
+#include "capture/trial.h"
+
 /* include/uapi/linux/bpf.h of 6.6, which Debian 12's headers do not have yet. */
 #define TRACE_UPROBE_MULTI  48
 #define UPROBE_MULTI_RETURN 1
@@ -56,18 +58,10 @@ static int create_link(int program_fd, bool is_return, const char *path, pid_t p
 
 int uprobe__attach_nothing(const char *path, const uint64_t *offsets, size_t count, bool is_return)
 {
-	/* return 0 */
-	static const struct bpf_insn nothing[] = {
-		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
-		{.code = BPF_JMP | BPF_EXIT},
-	};
-	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = TRACE_UPROBE_MULTI);
-	int program, link;
+	int program = trial__load(BPF_PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI, 0), link;
 
-	program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tlstrace_nothing", "GPL", nothing,
-				sizeof(nothing) / sizeof(nothing[0]), &opts);
 	if (program < 0)
-		return -errno;
+		return program;
 	link = create_link(program, is_return, path, 0, offsets, NULL, count);
 	close(program);
 	return link;
