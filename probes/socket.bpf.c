@@ -221,6 +221,16 @@ static __always_inline void socket_in_tls_call(struct sock *sk, struct call *cal
 		note_received(sk, call, record, result);
 }
 
+/* Steps over a record in a buffer; false when the buffer ends in it. */
+static __always_inline bool next_record(struct user_buffer *buffer, __u32 payload)
+{
+	buffer->data += TLS_HEADER_BYTES + payload;
+	if (buffer->size < TLS_HEADER_BYTES + payload)
+		return false;
+	buffer->size -= TLS_HEADER_BYTES + payload;
+	return true;
+}
+
 /* A socket call outside of TLS calls sends bytes that the library may have emitted. */
 static __always_inline void find_emitter(struct sock *sk, struct user_buffer *buffer)
 {
@@ -240,10 +250,8 @@ static __always_inline void find_emitter(struct sock *sk, struct user_buffer *bu
 		emitter = is_ciphertext ? bpf_map_lookup_elem(&emitted, &record) : NULL;
 		if (emitter)
 			break;
-		buffer->data += TLS_HEADER_BYTES + payload;
-		if (buffer->size < TLS_HEADER_BYTES + payload)
+		if (!next_record(buffer, payload))
 			return;
-		buffer->size -= TLS_HEADER_BYTES + payload;
 	}
 	if (!emitter || !identify_socket(sk, &socket))
 		return;
@@ -279,10 +287,8 @@ static __always_inline void note_delivered(struct sock *sk, struct user_buffer *
 		}
 		if (is_ciphertext)
 			bpf_map_update_elem(&delivered, &record, &deliverer, BPF_ANY);
-		buffer->data += TLS_HEADER_BYTES + payload;
-		if (buffer->size < TLS_HEADER_BYTES + payload)
+		if (!next_record(buffer, payload))
 			return;
-		buffer->size -= TLS_HEADER_BYTES + payload;
 	}
 }
 

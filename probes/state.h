@@ -19,7 +19,7 @@
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
 #define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */
 #define TRACED_COMMAND 0x04 /* the command itself, a child of tlstrace */
-/* Set by the probes or while they run: see ciphertext.h. */
+/* Of programs with memory BIOs (ciphertext.h): set by the program, and by note_unnested(). */
 #define TRACED_CIPHERTEXT 0x08 /* its socket calls outside of TLS calls are looked at */
 #define TRACED_UNNESTED	  0x10 /* that it needs this was reported */
 

@@ -7,6 +7,7 @@ import subprocess
 
 from lib.case import Skip, case, check, equal
 from lib.clients import CURL
+from lib.processes import free_pid
 from lib.servers import Nginx, own_copy
 from lib.test import PYTHON
 
@@ -49,15 +50,6 @@ def _sites(text):
     for name in ("BIO_read", "BIO_write"):
         check(not sites or sites.pop(name, None), f"no sites for {name}")
     return sites
-
-
-def _free_pid():
-    """A PID that no process has."""
-    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
-        pid = int(file.read()) - 1
-    while os.path.exists(f"/proc/{pid}"):
-        pid -= 1
-    return pid
 
 
 def _code_offsets(path):
@@ -142,7 +134,7 @@ def another_tls_library(test):
 
 @case()
 def not_there(test):
-    pid = _free_pid()
+    pid = free_pid()
     _refused(test, rf"\b{pid}\b", pid)
 
 

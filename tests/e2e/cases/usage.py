@@ -9,7 +9,7 @@ import subprocess
 from lib.case import Skip, case, check, equal
 from lib.clients import CURL, python_client
 from lib.entries import compare
-from lib.processes import children
+from lib.processes import children, free_pid
 from lib.servers import PythonServer, own_copy
 from lib.waiting import until
 
@@ -115,18 +115,9 @@ def command_without_tls(test):
     check("tlstrace: 0 requests, 0 events lost" in process.text("stderr"), process.text("stderr"))
 
 
-def _free_pid():
-    """A PID that no process has."""
-    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
-        pid = int(file.read()) - 1
-    while os.path.exists(f"/proc/{pid}"):
-        pid -= 1
-    return pid
-
-
 @case("bpf")
 def pid_that_does_not_exist(test):
-    pid = _free_pid()
+    pid = free_pid()
     _says(test, 1, rf"\b{pid}\b", "-p", pid)
     _says(test, 1, rf"\b{pid}\b", "-p", f"{os.getpid()},{pid}")
 

@@ -18,6 +18,15 @@ from .case import SLOWNESS, Failure
 PR_SET_CHILD_SUBREAPER = 36
 
 
+def free_pid():
+    """A PID that no process has."""
+    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
+        pid = int(file.read()) - 1
+    while os.path.exists(f"/proc/{pid}"):
+        pid -= 1
+    return pid
+
+
 def adopt_orphans():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
