@@ -251,14 +251,7 @@ static __always_inline void frames__over(struct walk *walk, struct call *call, _
 {
 	struct walk_step step = {.walk = walk, .call = call};
 
-	call->marked = 0;
-	call->walked = 0;
-	call->keep = 0;
-	call->keep_end = 0;
-	call->payload = 0;
-	call->payload_before = 0;
-	call->unplaced = 0;
-	call->ended = 0;
+	call__begin_walk(call);
 	frame_sums__clear(&call->sums);
 	if (call->moved >= WORTH_BYTES)
 		walk->idle = 0;

@@ -212,6 +212,19 @@ __noinline int may_be_response(__u64 address, __u64 size)
 	return !((word ^ word_of("HTTP/1.")) << 8 * (8 - seen));
 }
 
+/* Nothing of the call is walked over, kept or counted yet. */
+static __always_inline void call__begin_walk(struct call *call)
+{
+	call->walked = 0;
+	call->keep = 0;
+	call->keep_end = 0;
+	call->payload = 0;
+	call->payload_before = 0;
+	call->unplaced = 0;
+	call->marked = 0;
+	call->ended = 0;
+}
+
 /* A range of the call that has to be captured; all that lies between it and the last one is too. */
 static __always_inline void call__keep(struct call *call, __u64 from, __u64 payload_before,
 				       __u64 end)
@@ -457,17 +470,11 @@ static __always_inline void walk__over(struct walk *walk, struct call *call)
 {
 	struct walk_step step = {.walk = walk, .call = call};
 
-	call->walked = 0;
-	call->keep = 0;
-	call->keep_end = 0;
-	call->payload = 0;
-	call->payload_before = 0;
+	call__begin_walk(call);
 	call->mark = 0;
 	call->mark_payload = 0;
-	call->unplaced = 0;
 	call->marked = walk->phase < WALK_PAYLOAD;
 	call->split = walk__in_line(walk);
-	call->ended = 0;
 	bpf_loop(WALK_MAX_STEPS, walk__step, &step, 0);
 	if (call->walked < call->moved)
 		walk->phase = WALK_OFF;
