@@ -91,7 +91,7 @@ enum exit_kind {
 
 /* Larger functions are not analysed, and neither are those with more ways out. */
 #define PLACEMENT_MAX_BYTES 8192
-#define PLACEMENT_MAX_EXITS 8
+#define PLACEMENT_MAX_EXITS 24
 
 struct placement {
 	struct placement_site entry;
