@@ -19,6 +19,9 @@
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
 #define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */
 #define TRACED_COMMAND 0x04 /* the command itself, a child of tlstrace */
+/* Set by the probes: its calls of crypto/tls are by goroutines, found as goroutine.h says. */
+#define TRACED_GO	0x20
+#define TRACED_GO_STACK 0x40
 /* Of programs with memory BIOs (ciphertext.h): set by the program, and by note_unnested(). */
 #define TRACED_CIPHERTEXT 0x08 /* its socket calls outside of TLS calls are looked at */
 #define TRACED_UNNESTED	  0x10 /* that it needs this was reported */
@@ -170,7 +173,7 @@ struct shared {
 	__u32 consumer;		    /* enum consumer_state */
 	__u32 wake_always;	    /* for comparison: a wakeup for each record */
 	__u32 ciphertext_processes; /* how many have TRACED_CIPHERTEXT */
-	__u32 pad;
+	__u32 go_seen;		    /* a process has TRACED_GO or TRACED_GO_STACK */
 };
 
 #endif

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Probes on Go's crypto/tls, through which all that Go programs send and receive over TLS passes:
+ * (*Conn).Read and .Write with the plaintext, the handshakes, with which a connection begins, and
+ * .Close, with which it ends. An object that is not closed ends when its memory is used anew: by a
+ * handshake on the same address.
+ *
+ * Two conventions (ABI): from Go 1.17 on arguments and results are in registers, before on the
+ * stack above the return address. A goroutine's stack is moved when it grows, perhaps between a
+ * call's entry and its return, and perhaps with the buffer on it: places on it are therefore kept
+ * by their distance from its upper end, which moving does not change. A function that finds its
+ * stack too small begins anew on a larger one: its entry is then seen twice, at the same distance.
+ */
+#include "call.h"
+#include "goroutine.h"
+
+/* What differs between the conventions. */
+struct go_frame {
+	__u64 g;
+	__u64 arguments[3];
+	__u64 result;
+	__u32 flag; /* of the process: TRACED_GO or TRACED_GO_STACK */
+};
+
+/* Up to 1.16: receiver, buffer's address, length, capacity, result. */
+#define STACK_ARGUMENTS 8
+#define STACK_RESULT	40
+
+static __always_inline void frame_in_registers(struct pt_regs *ctx, struct go_frame *ret)
+{
+	const user_regs *regs = (const user_regs *)ctx;
+
+	ret->g = regs->GO_G;
+	ret->arguments[0] = regs->GO_ARGUMENT_1;
+	ret->arguments[1] = regs->GO_ARGUMENT_2;
+	ret->arguments[2] = regs->GO_ARGUMENT_3;
+	ret->result = regs->GO_RESULT;
+	ret->flag = TRACED_GO;
+}
+
+static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame *ret)
+{
+	__u64 stack = stack_at_entry(ctx, false);
+
+	ret->g = goroutine_of_storage();
+	ret->result = 0;
+	ret->flag = TRACED_GO_STACK;
+	if (bpf_probe_read_user(ret->arguments, sizeof(ret->arguments),
+				(void *)(stack + STACK_ARGUMENTS)) ||
+	    bpf_probe_read_user(&ret->result, sizeof(ret->result), (void *)(stack + STACK_RESULT)))
+		ret->g = 0;
+}
+
+/* The goroutine's stack, on which the probe's function runs. */
+static __always_inline bool go_stack_of(const struct go_frame *frame, __u64 pointer,
+					struct go_stack *ret)
+{
+	if (!frame->g || bpf_probe_read_user(ret, sizeof(*ret), (void *)frame->g) ||
+	    pointer < ret->low || pointer > ret->high) {
+		count(&shared.calls_lost);
+		return false;
+	}
+	return true;
+}
+
+static __always_inline struct traced_process *traced_go(__u32 flag)
+{
+	__u32 pid = current_pid();
+	struct traced_process *process = bpf_map_lookup_elem(&traced, &pid);
+
+	if (process && !(process->flags & flag)) {
+		process->flags |= flag;
+		shared.go_seen = 1;
+	}
+	return process;
+}
+
+static __always_inline int go_enter(struct pt_regs *ctx, const struct go_frame *frame,
+				    __u8 function, __u8 direction)
+{
+	struct thread_key key = key_of_goroutine(frame->g);
+	struct arguments arguments = {
+		.object = frame->arguments[0],
+		.buffer = frame->arguments[1],
+		.length = frame->arguments[2],
+		.stack = stack_at_entry(ctx, false),
+		.function = function,
+		.direction = direction,
+		.library = WIRE_GO,
+		.counted = true,
+	};
+	struct go_stack stack;
+	struct thread *thread;
+
+	stay_on_kernel_stack(ctx);
+	if (!traced_go(frame->flag) || !go_stack_of(frame, arguments.stack, &stack))
+		return 0;
+	thread = thread_of(&key);
+	if (!thread)
+		return 0;
+	arguments.stack -= stack.high;
+	arguments.moves = arguments.buffer >= stack.low && arguments.buffer < stack.high;
+	if (arguments.moves)
+		arguments.buffer -= stack.high;
+	enter_call(thread, &arguments);
+	return 0;
+}
+
+static __always_inline int go_leave(struct pt_regs *ctx, const struct go_frame *frame,
+				    __u8 function)
+{
+	__u64 pointer = stack_at_entry(ctx, false), moved = 0;
+	struct thread_key key = key_of_goroutine(frame->g), carrier_key = key_of_thread();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &key), *carrier;
+	struct go_stack stack;
+	struct call *call;
+
+	stay_on_kernel_stack(ctx);
+	if (!thread || !go_stack_of(frame, pointer, &stack))
+		return 0;
+	call = leave_call(thread, pointer - stack.high, function);
+	if (!call)
+		return 0;
+	if (call->moves)
+		call->buffer += stack.high;
+	if ((__s64)frame->result > 0 && frame->result <= call->length)
+		moved = frame->result;
+	if (moved || (call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE))) {
+		carrier = thread_of(&carrier_key);
+		if (!carrier)
+			return 0;
+		carrier->goroutine = frame->g;
+		return commit_later(ctx, call, moved, false);
+	}
+	if (!thread->depth)
+		bpf_map_delete_elem(&threads, &key);
+	return 0;
+}
+
+/* A handshake begins: on a new object, or at the address of one that was never closed. */
+static __always_inline int go_handshake(struct pt_regs *ctx, const struct go_frame *frame)
+{
+	__u64 object = frame->arguments[0];
+	struct connection_key key = key_of(object);
+	struct connection_state *state;
+
+	stay_on_kernel_stack(ctx);
+	if (!traced_go(frame->flag))
+		return 0;
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (state && has_moved(state))
+		report_close(state, object, WIRE_CLOSE_REUSE);
+	else if (state)
+		return 0; /* its entry was run twice */
+	begin_connection(object, WIRE_GO, WIRE_FROM_START);
+	return 0;
+}
+
+static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *frame)
+{
+	__u64 object = frame->arguments[0];
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	stay_on_kernel_stack(ctx);
+	if (!state)
+		return 0;
+	if (has_moved(state))
+		report_close(state, object, WIRE_CLOSE_FREE);
+	bpf_map_delete_elem(&connections, &key);
+	return 0;
+}
+
+#define GO_PROBES(abi, frame_of)                                                                   \
+	SEC("uprobe")                                                                              \
+	int go_read_##abi(struct pt_regs *ctx)                                                     \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_enter(ctx, &frame, FN_GO_READ, WIRE_READ);                               \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_read_exit_##abi(struct pt_regs *ctx)                                                \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_leave(ctx, &frame, FN_GO_READ);                                          \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_write_##abi(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_enter(ctx, &frame, FN_GO_WRITE, WIRE_WRITE);                             \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_write_exit_##abi(struct pt_regs *ctx)                                               \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_leave(ctx, &frame, FN_GO_WRITE);                                         \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_begin_##abi(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_handshake(ctx, &frame);                                                  \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_close_##abi(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_close(ctx, &frame);                                                      \
+	}
+
+GO_PROBES(regs, frame_in_registers)
+GO_PROBES(stack, frame_on_stack)
