@@ -27,8 +27,8 @@ static __always_inline struct call *unconnected_call(struct thread *thread,
 SEC("uprobe")
 int bio_write_entry(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid();
-	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	struct thread_key key = key_of_thread();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &key);
 	struct connection_state *state;
 	struct emitter emitter = {};
 	struct record_key record;
@@ -51,8 +51,8 @@ int bio_write_entry(struct pt_regs *ctx)
 SEC("uprobe")
 int bio_read_entry(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid();
-	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	struct thread_key key = key_of_thread();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &key);
 	struct connection_state *state;
 
 	stay_on_kernel_stack(ctx);
@@ -67,14 +67,15 @@ int bio_read_entry(struct pt_regs *ctx)
 SEC("uretprobe")
 int bio_read_exit(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), buffer;
-	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	struct thread_key key = key_of_thread();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &key);
 	int size = (int)PT_REGS_RC(ctx);
 	struct connection_state *state;
 	struct record_key record = {};
 	struct deliverer *deliverer;
 	bool is_ciphertext;
 	struct call *call;
+	__u64 buffer;
 
 	stay_on_kernel_stack(ctx);
 	if (!thread || !thread->bio_buffer || thread->bio_stack != stack_at_entry(ctx, true))
@@ -85,7 +86,7 @@ int bio_read_exit(struct pt_regs *ctx)
 	if (!call || call->sock || size < FINGERPRINT_BYTES)
 		return 0;
 	if (!record_at(buffer, size, &record, &is_ciphertext)) {
-		record.pid = id >> 32;
+		record.pid = current_pid();
 		if (bpf_probe_read_user(record.fingerprint, FINGERPRINT_BYTES, (void *)buffer))
 			return 0;
 	}

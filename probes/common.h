@@ -11,7 +11,7 @@
 #include "state.h"
 
 #define MAX_PROCESSES	65536
-#define MAX_THREADS	16384
+#define MAX_THREADS	262144 /* goroutines included */
 #define MAX_CONNECTIONS 65536
 
 /* TLS calls that one thread can be inside of at once: a proxy's TLS inside TLS makes 2 of 2. */
@@ -24,6 +24,7 @@ struct call {
 	__u64 length;	 /* as the caller gave it */
 	__u64 length_at; /* where the function will store the length it moved; 0: it returns it */
 	__u64 start_ns;
+	__u64 generation;	 /* Go: of the connection that counts it in .calls */
 	__u64 stack;		 /* stack pointer at entry: calls inside it have lower ones */
 	__u64 sock;		 /* the socket used inside, 0: none yet */
 	struct wire_tuple tuple; /* of sock, where it was new to the connection; else source NONE */
@@ -38,7 +39,9 @@ struct call {
 	struct wire_tcp tcp;
 	struct record_place record; /* of what was received before the connection had a state */
 	__u32 ports;		    /* of sock */
-	__u32 pad;
+	__u8 library;		    /* enum wire_library */
+	__u8 moves; /* the buffer is on a stack that may move: kept by its distance from its end */
+	__u8 pad[2];
 	__u64 moved;	/* once it has returned: its bytes ... */
 	__u64 reported; /* ... and how many of them records, or a skip, have covered */
 	__u64 wanted;	/* where what is to be captured ends, and ... */
@@ -61,8 +64,15 @@ struct call {
 	struct frame_sums sums; /* of frames behind what is kept */
 };
 
+/* A thread; or a goroutine, which runs on one thread after another. */
+struct thread_key {
+	__u64 id;	 /* pid_tgid; of a goroutine without the thread's part */
+	__u64 goroutine; /* address of its runtime.g; 0: a thread */
+};
+
 struct thread {
 	__u64 depth;
+	__u64 goroutine; /* whose call returns at this moment on this thread; 0: the thread's own */
 	__u64 bio_buffer; /* of the BIO_read that runs inside the call on top */
 	__u64 bio_stack;  /* stack pointer at its entry */
 	struct call calls[MAX_DEPTH];
@@ -82,8 +92,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_THREADS);
-	__type(key, __u64);
+	__uint(max_entries, MAX_THREADS); /* set before loading, as are the flags */
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct thread_key);
 	__type(value, struct thread);
 } threads __weak SEC(".maps");
 
@@ -159,10 +170,28 @@ static __always_inline __u32 current_pid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
+static __always_inline struct thread_key key_of_thread(void)
+{
+	return (struct thread_key){.id = bpf_get_current_pid_tgid()};
+}
+
+static __always_inline struct thread_key key_of_goroutine(__u64 goroutine)
+{
+	return (struct thread_key){
+		.id = bpf_get_current_pid_tgid() & ~0xffffffffull,
+		.goroutine = goroutine,
+	};
+}
+
 /* Whether what comes next is a body's, and no head. */
 static __always_inline bool walk__in_body(const struct walk *walk)
 {
 	return walk->phase == WALK_LENGTH || walk->phase == WALK_PAYLOAD;
+}
+
+static __always_inline void frame_sums__clear(struct frame_sums *sums)
+{
+	__builtin_memset(sums, 0, sizeof(*sums));
 }
 
 /* How to submit a record: a wakeup costs more than the rest of a probe, so few records pay it. */

@@ -116,11 +116,6 @@ __noinline int frame_sums__add(struct frame_sums *sums, __u32 stream, __u64 size
 	return 0;
 }
 
-static __always_inline void frame_sums__clear(struct frame_sums *sums)
-{
-	__builtin_memset(sums, 0, sizeof(*sums));
-}
-
 /* What is left out is summed up before the range that is kept, or behind it. */
 static __always_inline int frames__add(struct walk *walk, struct call *call, __u64 size)
 {

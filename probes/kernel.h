@@ -70,6 +70,10 @@ struct signal_struct {
 	struct pid *pids[4];
 };
 
+struct thread_struct {
+	unsigned long fsbase; /* x86 */
+};
+
 struct task_struct {
 	void *stack;
 	int pid;
@@ -78,6 +82,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct thread_struct thread;
 };
 
 struct linux_binprm {

@@ -121,8 +121,8 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	struct linux_binprm *binary = (struct linux_binprm *)ctx->args[2];
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
-	__u64 thread = bpf_get_current_pid_tgid();
-	__u32 pid = thread >> 32;
+	struct thread_key thread = key_of_thread();
+	__u32 pid = current_pid();
 	struct traced_process *process = bpf_map_lookup_elem(&traced, &pid), added = {};
 	struct wire_exec *record;
 	struct wire_file_id id = {};
@@ -140,7 +140,8 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	process = bpf_map_lookup_elem(&traced, &pid);
 	if (process) {
 		process->executable_pages = BPF_CORE_READ(task, mm, exec_vm);
-		process->flags &= ~(TRACED_UNNESTED | TRACED_CIPHERTEXT);
+		process->flags &=
+			~(TRACED_UNNESTED | TRACED_CIPHERTEXT | TRACED_GO | TRACED_GO_STACK);
 	}
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -164,8 +165,8 @@ SEC("raw_tracepoint/sched_process_exit")
 int process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
-	__u64 thread = bpf_get_current_pid_tgid();
-	__u32 pid = thread >> 32;
+	struct thread_key thread = key_of_thread();
+	__u32 pid = current_pid();
 	struct wire_header *record;
 
 	bpf_map_delete_elem(&threads, &thread);

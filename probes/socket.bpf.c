@@ -11,6 +11,7 @@
  * and need a second probe at its return where the received bytes matter.
  */
 #include "ciphertext.h"
+#include "goroutine.h"
 
 /* When a hook runs, seen from the socket call. */
 enum moment {
@@ -19,10 +20,13 @@ enum moment {
 	AFTER,	  /* the only hook */
 };
 
+/* Threads that receive at once. */
+#define MAX_RECEIVING 16384
+
 /* The socket of a call that receives, from its entry to its return. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_THREADS);
+	__uint(max_entries, MAX_RECEIVING);
 	__type(key, __u64);
 	__type(value, __u64);
 } receiving SEC(".maps");
@@ -308,10 +312,14 @@ static __always_inline int socket_call(struct sock *sk, __u8 direction, long res
 				       enum moment moment)
 {
 	__u64 id = bpf_get_current_pid_tgid(), sock = (__u64)sk;
-	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
-	__u64 top = thread ? thread->depth - 1 : MAX_DEPTH;
+	struct thread_key key = key_of_thread();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &key);
 	struct user_buffer buffer;
+	__u64 top;
 
+	if (!thread || !thread->depth)
+		thread = goroutine_of_syscall();
+	top = thread ? thread->depth - 1 : MAX_DEPTH;
 	if (top >= MAX_DEPTH && !wants_ciphertext())
 		return 0;
 	if (moment == BEFORE && direction == WIRE_READ)
@@ -467,14 +475,15 @@ int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	user_regs *regs = (user_regs *)ctx->args[0];
 	int direction = direction_of_syscall((long)ctx->args[1]);
-	__u64 id = bpf_get_current_pid_tgid(), fd = 0;
+	struct thread_key key = key_of_thread();
 	struct thread *thread;
+	__u64 fd = 0;
 	struct sock *sk;
 
 	if (direction < 0)
 		return 0;
-	thread = bpf_map_lookup_elem(&threads, &id);
-	if ((!thread || !thread->depth) && !wants_ciphertext())
+	thread = bpf_map_lookup_elem(&threads, &key);
+	if ((!thread || !thread->depth) && !goroutine_of_syscall() && !wants_ciphertext())
 		return 0;
 	bpf_probe_read_kernel(&fd, sizeof(fd), &regs->SYSCALL_SOCKET);
 	sk = socket_of_fd((int)fd);

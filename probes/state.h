@@ -13,12 +13,16 @@
  */
 #define COOKIE_LIBRARY(cookie) ((cookie)&0xff) /* enum wire_library */
 #define COOKIE_RETURN	       0x100 /* by uretprobe: the return address is off the stack already */
+#define COOKIE_SPILLED	       0x200 /* Go: at a return, the arguments are still on the stack */
 #define COOKIE_STACK_SHIFT     32    /* from here: bytes that the stack has grown since the entry */
 
 /* struct traced_process.flags */
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
 #define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */
 #define TRACED_COMMAND 0x04 /* the command itself, a child of tlstrace */
+/* Set by the probes: its calls of crypto/tls are by goroutines, found as goroutine.h says. */
+#define TRACED_GO	0x20
+#define TRACED_GO_STACK 0x40
 /* Of programs with memory BIOs (ciphertext.h): set by the program, and by note_unnested(). */
 #define TRACED_CIPHERTEXT 0x08 /* its socket calls outside of TLS calls are looked at */
 #define TRACED_UNNESTED	  0x10 /* that it needs this was reported */
@@ -45,6 +49,7 @@ struct connection_key {
 #define STATE_AMBIGUOUS	    0x02 /* calls on it used different sockets: no tuple for good */
 #define STATE_SHUTDOWN	    0x04
 #define STATE_EOF	    0x08
+#define STATE_CLOSED	    0x20 /* as soon as no call is on it any more */
 #define STATE_WRITE_BLOCKED 0x10 /* a write was cut short: the next begins with what is left */
 
 enum walk_phase {
@@ -126,7 +131,8 @@ struct connection_state {
 	__u8 flags;
 	__u8 library;
 	__u8 unnested; /* calls that used no socket while none was known; stops at a few */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 calls; /* Go: that run on it at this moment */
 };
 
 struct stream_key {
@@ -170,7 +176,7 @@ struct shared {
 	__u32 consumer;		    /* enum consumer_state */
 	__u32 wake_always;	    /* for comparison: a wakeup for each record */
 	__u32 ciphertext_processes; /* how many have TRACED_CIPHERTEXT */
-	__u32 pad;
+	__u32 go_seen;		    /* a process has TRACED_GO or TRACED_GO_STACK */
 };
 
 #endif

@@ -42,6 +42,7 @@ enum wire_direction {
 enum wire_library {
 	WIRE_OPENSSL = 0,
 	WIRE_BORINGSSL = 1,
+	WIRE_GO = 2,
 };
 
 /* How a connection's socket was found; the words of capture.tuple. */

@@ -159,6 +159,55 @@ static void capture__attach_tls(struct capture *capture, struct file *file,
 	log_verbose("%s: %s, %u probes", mapped->path, tls_library__name(code.library), count);
 }
 
+/* The functions of Go's crypto/tls that have probes. */
+static const enum go_function go_functions[] = {
+	GO_TLS_READ, GO_TLS_WRITE, GO_TLS_CLOSE, GO_TLS_CLIENT_HANDSHAKE, GO_TLS_SERVER_HANDSHAKE,
+};
+
+/* Puts probes on the functions of Go's crypto/tls in the file. */
+static void capture__attach_go(struct capture *capture, struct file *file,
+			       const struct mapped_file *mapped, struct elf_file *elf)
+{
+	const struct emulated *emulated = capture->places ? &capture->emulated : NULL;
+	struct go_sites sites = {0};
+	struct go_code code = {0};
+	unsigned int count = 0;
+	int err = elf_file__go_code(elf, &code);
+
+	if (err == -ENOENT)
+		return;
+	if (err) {
+		log_warning("%s: a Go program whose functions cannot be found: %s", mapped->path,
+			    code.found_by ?: strerror(-err));
+		return;
+	}
+	for (size_t i = 0; i < sizeof(go_functions) / sizeof(go_functions[0]) && !err; i++) {
+		enum go_function f = go_functions[i];
+		bool is_needed = f == GO_TLS_READ || f == GO_TLS_WRITE;
+
+		err = go_sites__find(elf, mapped->fd, &code, f, emulated, &sites.placement[f]);
+		sites.wanted[f] = !err;
+		if (!is_needed)
+			err = 0;
+		else if (err)
+			log_warning("%s: cannot place probes in %s: %s", mapped->path,
+				    go_function__name(f),
+				    sites.placement[f].exit_reason ?: strerror(-err));
+	}
+	if (err)
+		return;
+	err = probe_set__attach_go(capture->probes, mapped->link, code.abi, &sites, &count);
+	if (err) {
+		log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,
+			    strerror(-err));
+		return;
+	}
+	file->has_tls = true;
+	capture->tls_files++;
+	log_verbose("%s: %s, %u probes", mapped->path, code.version[0] ? code.version : "go",
+		    count);
+}
+
 /* Puts a probe on the hook for debuggers, if the file is a dynamic loader. */
 static void capture__attach_loader(struct capture *capture, const struct mapped_file *mapped,
 				   struct elf_file *elf)
@@ -185,6 +234,7 @@ static struct file *capture__attach_file(struct capture *capture, const struct m
 	if (elf_file__open(mapped->fd, &elf))
 		return file; /* what is mapped to execute need not be ELF (a JIT's cache, Wine) */
 	capture__attach_tls(capture, file, mapped, elf);
+	capture__attach_go(capture, file, mapped, elf);
 	capture__attach_loader(capture, mapped, elf);
 	elf_file__close(elf);
 	return file;

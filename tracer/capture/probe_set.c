@@ -19,6 +19,9 @@
 /* A consumer that waits for its timer is woken when the ring is filled to one part in this. */
 #define WAKE_FRACTION 8
 
+/* Threads and goroutines in TLS calls, where their map takes its memory at once. */
+#define THREADS_MAX 16384
+
 /* Lines of a message of libbpf that are shown. */
 #define LIBBPF_LINES 24
 
@@ -242,8 +245,11 @@ int probe_set__new(const struct probe_set_options *options, struct probe_set **r
 	if (set->multi)
 		uprobe__want_multi(set->bpf->obj);
 	/* Before 6.1, maps that allocate as they go are deprecated in probes: the kernel warns. */
-	if (trial__helper(BPF_FUNC_user_ringbuf_drain))
+	if (trial__helper(BPF_FUNC_user_ringbuf_drain)) {
 		bpf_map__set_map_flags(set->bpf->maps.directives, 0);
+		bpf_map__set_map_flags(set->bpf->maps.threads, 0);
+		bpf_map__set_max_entries(set->bpf->maps.threads, THREADS_MAX);
+	}
 	*ret_step = "load BPF programs";
 	err = probe_set__load(set);
 	if (err)
@@ -410,22 +416,43 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct uprobe_list *l
 	return err;
 }
 
+static struct function_programs go_programs_of(const struct tlstrace_bpf *bpf, enum go_abi abi,
+					       enum go_function f)
+{
+#define OF_ABI(name) (abi == GO_ABI_STACK ? bpf->progs.name##_stack : bpf->progs.name##_regs)
+	switch (f) {
+	case GO_TLS_READ:
+		return (struct function_programs){OF_ABI(go_read), OF_ABI(go_read_exit)};
+	case GO_TLS_WRITE:
+		return (struct function_programs){OF_ABI(go_write), OF_ABI(go_write_exit)};
+	case GO_TLS_CLIENT_HANDSHAKE:
+	case GO_TLS_SERVER_HANDSHAKE:
+		return (struct function_programs){.entry = OF_ABI(go_begin)};
+	case GO_TLS_CLOSE:
+		return (struct function_programs){.entry = OF_ABI(go_close)};
+	default:
+		return (struct function_programs){NULL, NULL};
+	}
+#undef OF_ABI
+}
+
 /* What the program of a probe must know of the place (probes/state.h). */
-static uint64_t cookie_of(enum tls_library_kind library, const struct placement_site *site)
+static uint64_t cookie_of(uint8_t library, const struct placement_site *site)
 {
 	return (uint64_t)site->stack_bytes << COOKIE_STACK_SHIFT | library;
 }
 
 /* The exit first: an entry whose exit is not there would wait in vain. */
 static int probe_set__attach_function(struct probe_set *set, struct uprobe_list *list,
-				      const struct probe_target *target, enum tls_function function,
-				      enum tls_library_kind library,
+				      const struct probe_target *target,
+				      const struct function_programs *functions, uint8_t library,
 				      const struct placement *placement)
 {
-	struct function_programs programs = programs_of(set->bpf, function);
+	uint64_t kept = placement->keeps_arguments ? COOKIE_SPILLED : 0;
+	struct function_programs programs = *functions;
 	int err = 0;
 
-	if (placement->exit_kind == EXIT_URETPROBE)
+	if (programs.exit && placement->exit_kind == EXIT_URETPROBE)
 		err = probe_set__attach_uprobe(set, list, programs.exit, true, target,
 					       placement->uretprobe.offset,
 					       library | COOKIE_RETURN);
@@ -433,9 +460,10 @@ static int probe_set__attach_function(struct probe_set *set, struct uprobe_list 
 	     i++) {
 		const struct placement_site *site = &placement->exits[i];
 
-		if (!err)
+		if (!err && programs.exit)
 			err = probe_set__attach_uprobe(set, list, programs.exit, false, target,
-						       site->offset, cookie_of(library, site));
+						       site->offset,
+						       cookie_of(library, site) | kept);
 	}
 	if (!err && programs.entry)
 		err = probe_set__attach_uprobe(set, list, programs.entry, false, target,
@@ -452,10 +480,13 @@ static int probe_set__attach_functions(struct probe_set *set, struct uprobe_list
 	size_t before = list->count;
 	int err = 0;
 
-	for (int f = first; f < end && !err; f++)
+	for (int f = first; f < end && !err; f++) {
+		struct function_programs programs = programs_of(set->bpf, f);
+
 		if (sites->wanted[f])
-			err = probe_set__attach_function(set, list, target, f, library,
+			err = probe_set__attach_function(set, list, target, &programs, library,
 							 &sites->placement[f]);
+	}
 	if (err)
 		uprobe_list__detach(list, before);
 	return err;
@@ -469,6 +500,26 @@ int probe_set__attach_tls(struct probe_set *set, const char *path, const struct 
 	int err = probe_set__attach_functions(set, &set->uprobes, &target, 0, TLS_BIO_READ,
 					      code->library, sites);
 
+	*ret_count = (unsigned int)(set->uprobes.count - before);
+	return err;
+}
+
+int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi abi,
+			 const struct go_sites *sites, unsigned int *ret_count)
+{
+	struct probe_target target = {.path = path};
+	size_t before = set->uprobes.count;
+	int err = 0;
+
+	for (int f = 0; f < GO_FUNCTION_COUNT && !err; f++) {
+		struct function_programs programs = go_programs_of(set->bpf, abi, f);
+
+		if (sites->wanted[f])
+			err = probe_set__attach_function(set, &set->uprobes, &target, &programs,
+							 WIRE_GO, &sites->placement[f]);
+	}
+	if (err)
+		uprobe_list__detach(&set->uprobes, before);
 	*ret_count = (unsigned int)(set->uprobes.count - before);
 	return err;
 }

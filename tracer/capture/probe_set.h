@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "capture/backend.h"
 #include "flow/flow.h"
+#include "go.h"
 #include "sites.h"
 #include "state.h"
 #include "symbols.h"
@@ -52,6 +53,16 @@ bool probe_set__places(const struct probe_set *set);
  */
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, unsigned int *ret_count);
+
+/* The probe sites of a Go executable's functions. */
+struct go_sites {
+	bool wanted[GO_FUNCTION_COUNT];
+	struct placement placement[GO_FUNCTION_COUNT];
+};
+
+/* The same for a Go executable. */
+int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi abi,
+			 const struct go_sites *sites, unsigned int *ret_count);
 
 /* Probes on BIO_write and BIO_read of one file, see probes/ciphertext.h. */
 struct bio_probes;

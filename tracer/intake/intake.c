@@ -40,7 +40,7 @@ static int check_tuple(const struct wire_tuple *tuple, struct event *event)
 static int check_connection(const struct wire_tuple *tuple, uint8_t library, uint8_t flags,
 			    struct event *event)
 {
-	if (library > WIRE_BORINGSSL || check_tuple(tuple, event))
+	if (library > WIRE_GO || check_tuple(tuple, event))
 		return -EINVAL;
 	event->library = library;
 	event->from_start = flags & WIRE_FROM_START;

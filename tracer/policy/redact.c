@@ -282,6 +282,8 @@ static const char *library__name(enum wire_library library)
 		return "openssl";
 	case WIRE_BORINGSSL:
 		return "boringssl";
+	case WIRE_GO:
+		return "go";
 	}
 	return NULL;
 }

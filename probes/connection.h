@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The state of a connection: how many bytes of each direction passed, which socket carries it. It
+ * begins when the probes first see the library's object and ends when the object does; an address
+ * alone would mix up the connections that use it in turn.
+ */
+#ifndef TLSTRACE_CONNECTION_H
+#define TLSTRACE_CONNECTION_H
+
+#include "common.h"
+
+/* Not on the stack: there is little, and the programs called share it. */
+static const struct connection_state no_state;
+
+static __always_inline bool is_traced(void)
+{
+	__u32 pid = current_pid();
+
+	return bpf_map_lookup_elem(&traced, &pid);
+}
+
+static __always_inline void fill_connection(struct connection_state *state, __u64 object,
+					    struct wire_connection *id, struct wire_tuple *tuple)
+{
+	id->object = object;
+	id->generation = state->generation;
+	*tuple = state->tuple;
+}
+
+/*
+ * Tells of the frames up to `position` that were left out of a direction; of the last one, `left`
+ * bytes are still to come.
+ */
+static __noinline void report_frames(struct connection_state *state, __u64 object, __u32 direction,
+				     __u64 position, __u32 left)
+{
+	const int room = WIRE_FRAMES_STREAMS * sizeof(struct wire_frames_stream);
+	struct walk *walk = &state->walks[direction & 1];
+	struct wire_frames *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + room, 0);
+	__u64 told = walk->told;
+	__u8 used = 0;
+
+	walk->told = position;
+	if (!record) {
+		count(&shared.events_lost);
+		state->lost_bytes[direction & 1] += position - told;
+		frame_sums__clear(&walk->sums);
+		return;
+	}
+	for (int i = 0; i < WIRE_FRAMES_STREAMS; i++) {
+		record->streams[i].payload = walk->sums.payload[i];
+		record->streams[i].stream = walk->sums.streams[i];
+		record->streams[i].pad = 0;
+		used += walk->sums.streams[i] != 0;
+	}
+	frame_sums__clear(&walk->sums);
+	fill_header(&record->header, WIRE_FRAMES,
+		    sizeof(*record) + used * sizeof(record->streams[0]));
+	record->connection.object = object;
+	record->connection.generation = state->generation;
+	record->position = position;
+	record->lost_bytes = state->lost_bytes[direction & 1];
+	record->left = left;
+	record->stream = walk->stream;
+	record->direction = direction & 1;
+	record->count = used;
+	__builtin_memset(record->pad, 0, sizeof(record->pad));
+	bpf_ringbuf_submit(record, wakeup(false));
+}
+
+static __always_inline void report_close(struct connection_state *state, __u64 object, __u8 reason)
+{
+	struct wire_close *record;
+
+	for (int i = 0; i < 2; i++) {
+		struct walk *walk = &state->walks[i];
+
+		if (walk->phase == WALK_FRAMES && walk->told < state->position[i])
+			report_frames(state, object, i, state->position[i], walk->remaining);
+	}
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count(&shared.events_lost);
+		return;
+	}
+	fill_header(&record->header, WIRE_CLOSE, sizeof(*record));
+	fill_connection(state, object, &record->connection, &record->tuple);
+	for (int i = 0; i < 2; i++) {
+		record->position[i] = state->position[i];
+		record->lost_bytes[i] = state->lost_bytes[i];
+		record->body_bytes[i] = state->body_bytes[i];
+	}
+	record->reason = reason;
+	record->library = state->library;
+	record->flags = state->flags & WIRE_FROM_START;
+	__builtin_memset(record->pad, 0, sizeof(record->pad));
+	bpf_ringbuf_submit(record, wakeup(false));
+}
+
+static __always_inline bool has_moved(const struct connection_state *state)
+{
+	return state->position[0] || state->position[1];
+}
+
+static __always_inline struct connection_key key_of(__u64 object)
+{
+	return (struct connection_key){.pid = current_pid(), .object = object};
+}
+
+/*
+ * The state of a connection that begins now. `flags` says whether its object was just made. Not
+ * inlined: the state is on the stack, of whose 512 bytes a walk needs its part.
+ */
+static __noinline struct connection_state *begin_connection(__u64 object, __u8 library, __u8 flags)
+{
+	struct connection_key key = key_of(object);
+	struct connection_state *state;
+
+	if (bpf_map_update_elem(&connections, &key, &no_state, BPF_ANY))
+		count(&shared.connections_lost);
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (!state)
+		return NULL;
+	state->generation = bpf_ktime_get_ns();
+	state->flags = flags;
+	state->library = library;
+	return state;
+}
+
+/* The connection is over. */
+static __always_inline void end_connection(struct connection_state *state, __u64 object)
+{
+	struct connection_key key = key_of(object);
+
+	if (has_moved(state))
+		report_close(state, object, WIRE_CLOSE_FREE);
+	bpf_map_delete_elem(&connections, &key);
+}
+
+/*
+ * A call on it has returned. Go's connections may be closed while others read and write: then they
+ * end with the last call. One that nothing is known of, after a call that failed, is dropped.
+ */
+static __always_inline void release_connection(__u64 object, __u64 generation)
+{
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	if (!state || state->generation != generation)
+		return;
+	__sync_fetch_and_add(&state->calls, -1);
+	if (!state->calls && (state->flags & STATE_CLOSED ||
+			      (!has_moved(state) && !(state->flags & WIRE_FROM_START))))
+		end_connection(state, object);
+}
+
+#endif

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Probes on Go's crypto/tls, through which all that Go programs send and receive over TLS passes:
+ * (*Conn).Read and .Write with the plaintext, the handshakes, with which a connection begins, and
+ * .Close, with which it ends. An object that is not closed ends when its memory is used anew: by a
+ * handshake on the same address.
+ *
+ * Two conventions (ABI): from Go 1.17 on arguments and results are in registers, before on the
+ * stack above the return address. A goroutine's stack is moved when it grows, perhaps between a
+ * call's entry and its return, and perhaps with the buffer on it: places on it are therefore kept
+ * by their distance from its upper end, which moving does not change. A function that finds its
+ * stack too small begins anew on a larger one: its entry is then seen twice, at the same distance.
+ */
+#include "call.h"
+#include "ciphertext.h"
+#include "goroutine.h"
+
+/* What differs between the conventions. */
+struct go_frame {
+	__u64 g;
+	__u64 arguments[3];
+	__u64 result;
+	__u32 flag; /* of the process: TRACED_GO or TRACED_GO_STACK */
+};
+
+/*
+ * Above the return address. Up to 1.16: receiver, buffer's address, length, capacity, result. From
+ * 1.17 on there is room for the same arguments, where functions may put those of the registers.
+ */
+#define STACK_ARGUMENTS 8
+#define STACK_RESULT	40
+
+static __always_inline void frame_in_registers(struct pt_regs *ctx, struct go_frame *ret)
+{
+	const user_regs *regs = (const user_regs *)ctx;
+
+	ret->g = regs->GO_G;
+	ret->arguments[0] = regs->GO_ARGUMENT_1;
+	ret->arguments[1] = regs->GO_ARGUMENT_2;
+	ret->arguments[2] = regs->GO_ARGUMENT_3;
+	ret->result = regs->GO_RESULT;
+	ret->flag = TRACED_GO;
+}
+
+static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame *ret)
+{
+	__u64 stack = stack_at_entry(ctx, false);
+
+	ret->g = goroutine_of_storage();
+	ret->result = 0;
+	ret->flag = TRACED_GO_STACK;
+	if (bpf_probe_read_user(ret->arguments, sizeof(ret->arguments),
+				(void *)(stack + STACK_ARGUMENTS)) ||
+	    bpf_probe_read_user(&ret->result, sizeof(ret->result), (void *)(stack + STACK_RESULT)))
+		ret->g = 0;
+}
+
+/* The goroutine's stack, on which the probe's function runs. */
+static __always_inline bool go_stack_of(const struct go_frame *frame, __u64 pointer,
+					struct go_stack *ret)
+{
+	if (!frame->g || bpf_probe_read_user(ret, sizeof(*ret), (void *)frame->g) ||
+	    pointer < ret->low || pointer > ret->high) {
+		count(&shared.calls_lost);
+		return false;
+	}
+	return true;
+}
+
+static __always_inline struct traced_process *traced_go(__u32 flag)
+{
+	__u32 pid = current_pid();
+	struct traced_process *process = bpf_map_lookup_elem(&traced, &pid);
+
+	if (process && !(process->flags & flag)) {
+		process->flags |= flag;
+		shared.go_seen = 1;
+	}
+	return process;
+}
+
+struct go_function {
+	__u8 number; /* enum function */
+	__u8 direction;
+};
+
+static const struct go_function go_read = {FN_GO_READ, WIRE_READ};
+static const struct go_function go_write = {FN_GO_WRITE, WIRE_WRITE};
+
+/* The connection of an object, for a call that begins on it. */
+static __always_inline __u64 go_use(__u64 object)
+{
+	struct connection_key key = key_of(object);
+	struct connection_state *state =
+		bpf_map_lookup_elem(&connections, &key) ?: begin_connection(object, WIRE_GO, 0);
+
+	if (!state)
+		return 0;
+	__sync_fetch_and_add(&state->calls, 1);
+	return state->generation;
+}
+
+/* Whether the call is noted already: its entry is run again, on a larger stack. */
+static __always_inline __u64 go_noted(const struct thread *thread,
+				      const struct arguments *arguments)
+{
+	__u64 top = thread->depth - 1;
+	const struct call *call;
+
+	if (top >= MAX_DEPTH)
+		return 0;
+	call = &thread->calls[top];
+	return call->stack == arguments->stack && call->object == arguments->object &&
+			       call->function == arguments->function
+		       ? call->generation
+		       : 0;
+}
+
+/* Notes a call whose frame begins at `pointer` of the stack. */
+static __always_inline void go_note(struct thread *thread, const struct go_frame *frame,
+				    const struct go_function *function,
+				    const struct go_stack *stack, __u64 pointer)
+{
+	struct arguments arguments = {
+		.object = frame->arguments[0],
+		.buffer = frame->arguments[1],
+		.length = frame->arguments[2],
+		.stack = pointer - stack->high,
+		.function = function->number,
+		.direction = function->direction,
+		.library = WIRE_GO,
+		.counted = true,
+	};
+
+	arguments.generation = go_noted(thread, &arguments) ?: go_use(arguments.object);
+	arguments.moves = arguments.buffer >= stack->low && arguments.buffer < stack->high;
+	if (arguments.moves)
+		arguments.buffer -= stack->high;
+	enter_call(thread, &arguments);
+}
+
+static __always_inline int go_enter(struct pt_regs *ctx, const struct go_frame *frame,
+				    const struct go_function *function)
+{
+	struct thread_key key = key_of_goroutine(frame->g);
+	__u64 pointer = stack_at_entry(ctx, false);
+	struct go_stack stack;
+	struct thread *thread;
+
+	stay_on_kernel_stack(ctx);
+	if (!traced_go(frame->flag) || !go_stack_of(frame, pointer, &stack))
+		return 0;
+	thread = thread_of(&key);
+	if (thread)
+		go_note(thread, frame, function, &stack, pointer);
+	return 0;
+}
+
+/*
+ * A call returns whose entry was before the probes: of an idle connection that is the usual case,
+ * since a goroutine waits for it in Read. Its arguments may still be there.
+ */
+static __always_inline struct call *go_leave_unseen(struct pt_regs *ctx, struct thread *thread,
+						    struct go_frame *frame,
+						    const struct go_function *function,
+						    const struct go_stack *stack, __u64 pointer)
+{
+	if (!have_cookie || !(bpf_get_attach_cookie(ctx) & COOKIE_SPILLED) ||
+	    bpf_probe_read_user(frame->arguments, sizeof(frame->arguments),
+				(void *)(pointer + STACK_ARGUMENTS)))
+		return NULL;
+	go_note(thread, frame, function, stack, pointer);
+	return leave_call(thread, pointer - stack->high, function->number);
+}
+
+static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
+				    const struct go_function *function)
+{
+	__u64 pointer = stack_at_entry(ctx, false), moved = 0;
+	struct thread_key key = key_of_goroutine(frame->g), carrier_key = key_of_thread();
+	struct thread *thread, *carrier;
+	struct go_stack stack;
+	struct call *call;
+
+	stay_on_kernel_stack(ctx);
+	if (!traced_go(frame->flag) || !go_stack_of(frame, pointer, &stack))
+		return 0;
+	thread = thread_of(&key);
+	if (!thread)
+		return 0;
+	call = leave_call(thread, pointer - stack.high, function->number);
+	if (!call)
+		call = go_leave_unseen(ctx, thread, frame, function, &stack, pointer);
+	if (call && call->moves)
+		call->buffer += stack.high;
+	if (call && (__s64)frame->result > 0 && frame->result <= call->length)
+		moved = frame->result;
+	if (call &&
+	    (moved || (call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE)))) {
+		carrier = thread_of(&carrier_key);
+		if (!carrier)
+			return 0;
+		carrier->goroutine = frame->g;
+		return commit_later(ctx, call, moved, false);
+	}
+	if (call)
+		release_connection(call->object, call->generation);
+	if (!thread->depth)
+		bpf_map_delete_elem(&threads, &key);
+	return 0;
+}
+
+/* A handshake begins: on a new object, or at the address of one that was never closed. */
+static __always_inline int go_handshake(struct pt_regs *ctx, const struct go_frame *frame)
+{
+	__u64 object = frame->arguments[0];
+	struct connection_key key = key_of(object);
+	struct connection_state *state;
+
+	stay_on_kernel_stack(ctx);
+	if (!traced_go(frame->flag))
+		return 0;
+	state = bpf_map_lookup_elem(&connections, &key);
+	if (state && !has_moved(state)) { /* the handshake is part of its first Read or Write */
+		forget_socket(state);
+		state->flags = WIRE_FROM_START;
+		return 0;
+	}
+	if (state)
+		report_close(state, object, WIRE_CLOSE_REUSE);
+	begin_connection(object, WIRE_GO, WIRE_FROM_START);
+	return 0;
+}
+
+static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *frame)
+{
+	__u64 object = frame->arguments[0];
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	stay_on_kernel_stack(ctx);
+	if (state && state->calls)
+		state->flags |= STATE_CLOSED;
+	else if (state)
+		end_connection(state, object);
+	return 0;
+}
+
+#define GO_PROBES(abi, frame_of)                                                                   \
+	SEC("uprobe")                                                                              \
+	int go_read_##abi(struct pt_regs *ctx)                                                     \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_enter(ctx, &frame, &go_read);                                            \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_read_exit_##abi(struct pt_regs *ctx)                                                \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_leave(ctx, &frame, &go_read);                                            \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_write_##abi(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_enter(ctx, &frame, &go_write);                                           \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_write_exit_##abi(struct pt_regs *ctx)                                               \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_leave(ctx, &frame, &go_write);                                           \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_begin_##abi(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_handshake(ctx, &frame);                                                  \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int go_close_##abi(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_of(ctx, &frame);                                                             \
+		return go_close(ctx, &frame);                                                      \
+	}
+
+GO_PROBES(regs, frame_in_registers)
+GO_PROBES(stack, frame_on_stack)
