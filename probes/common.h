@@ -64,12 +64,6 @@ struct call {
 	struct frame_sums sums; /* of frames behind what is kept */
 };
 
-/* A thread; or a goroutine, which runs on one thread after another. */
-struct thread_key {
-	__u64 id;	 /* pid_tgid; of a goroutine without the thread's part */
-	__u64 goroutine; /* address of its runtime.g; 0: a thread */
-};
-
 struct thread {
 	__u64 depth;
 	__u64 goroutine; /* whose call returns at this moment on this thread; 0: the thread's own */

@@ -39,6 +39,12 @@ struct binary_name {
 	char name[WIRE_NAME_BYTES]; /* last component, zero-padded */
 };
 
+/* A thread; or a goroutine, which runs on one thread after another. */
+struct thread_key {
+	__u64 id;	 /* pid_tgid; of a goroutine without the thread's part */
+	__u64 goroutine; /* address of its runtime.g; 0: a thread */
+};
+
 struct connection_key {
 	__u32 pid;
 	__u32 pad;

@@ -289,3 +289,24 @@ out:
 	free(listing.code.code);
 	return err;
 }
+
+int go_sites__find_all(const struct elf_file *file, int fd, const struct go_code *code,
+		       const struct emulated *emulated, struct go_sites *ret_sites,
+		       enum go_function *ret_odd)
+{
+	*ret_sites = (struct go_sites){0};
+	for (int f = GO_TLS_READ; f <= GO_TLS_SERVER_HANDSHAKE; f++) {
+		struct placement *placement = &ret_sites->placement[f];
+		bool moves_data = f == GO_TLS_READ || f == GO_TLS_WRITE;
+		int err = go_sites__find(file, fd, code, f, emulated, placement);
+
+		ret_sites->wanted[f] = !err;
+		if (err && moves_data) {
+			*ret_odd = f;
+			return err;
+		}
+		if (!moves_data)
+			placement->exit_kind = EXIT_NONE;
+	}
+	return 0;
+}

@@ -685,6 +685,22 @@ void probe_set__forget(struct probe_set *set, uint32_t pid,
 	}
 }
 
+/* Goroutines that were in a call when their process ended. */
+static void probe_set__sweep_goroutines(struct probe_set *set, connection_stale_fn *stale,
+					void *context)
+{
+	int fd = bpf_map__fd(set->bpf->maps.threads);
+	struct thread_key key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (key.goroutine && stale(context, (uint32_t)(key.id >> 32), UINT64_MAX))
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
 void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context)
 {
 	int fd = bpf_map__fd(set->bpf->maps.connections);
@@ -699,6 +715,8 @@ void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *c
 		    stale(context, key.pid, state.generation))
 			bpf_map_delete_elem(fd, &key);
 	}
+	if (set->bpf->bss->shared.go_seen)
+		probe_set__sweep_goroutines(set, stale, context);
 }
 
 int probe_set__ring_fd(const struct probe_set *set)
