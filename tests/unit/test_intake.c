@@ -185,7 +185,8 @@ Test(intake, fields_of_close)
 		cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close,
 				  reason, reason),
 			     reason >= WIRE_CLOSE_FREE && reason <= WIRE_CLOSE_EOF ? 0 : -EINVAL);
-	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library, WIRE_GO + 1),
+	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library,
+			  WIRE_GO + 1),
 		     -EINVAL);
 	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, tuple.source,
 			  WIRE_TUPLE_CIPHERTEXT + 1),
