@@ -65,6 +65,7 @@ struct arguments {
 	__u64 length;
 	__u64 length_at; /* see struct call */
 	__u64 stack;
+	__u64 generation; /* see struct call */
 	__u8 function;
 	__u8 direction;
 	__u8 library;
@@ -105,6 +106,7 @@ static __always_inline void enter_call(struct thread *thread, const struct argum
 	/* What is read passes at the return; the clock is dear. */
 	call->start_ns = arguments->direction == WIRE_READ ? 0 : bpf_ktime_get_ns();
 	call->stack = arguments->stack;
+	call->generation = arguments->generation;
 	call->sock = 0;
 	call->tuple.source = WIRE_TUPLE_NONE;
 	call->function = arguments->function;

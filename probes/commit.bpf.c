@@ -386,8 +386,13 @@ static __always_inline int commit_returned(struct pt_regs *ctx, bool can_walk)
 	if (!thread)
 		return 0;
 	commit_call(thread, can_walk);
+	if (!key.goroutine)
+		return 0;
+	if (thread->depth < MAX_DEPTH)
+		release_connection(thread->calls[thread->depth].object,
+				   thread->calls[thread->depth].generation);
 	/* Goroutines end unseen: nothing is kept of one that is in no call. */
-	if (key.goroutine && !thread->depth)
+	if (!thread->depth)
 		bpf_map_delete_elem(&threads, &key);
 	return 0;
 }

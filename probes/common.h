@@ -24,6 +24,7 @@ struct call {
 	__u64 length;	 /* as the caller gave it */
 	__u64 length_at; /* where the function will store the length it moved; 0: it returns it */
 	__u64 start_ns;
+	__u64 generation;	 /* Go: of the connection that counts it in .calls */
 	__u64 stack;		 /* stack pointer at entry: calls inside it have lower ones */
 	__u64 sock;		 /* the socket used inside, 0: none yet */
 	struct wire_tuple tuple; /* of sock, where it was new to the connection; else source NONE */
@@ -61,12 +62,6 @@ struct call {
 	__u8 frames;	/* a walk over frames it is */
 	__u8 pad_walk[3];
 	struct frame_sums sums; /* of frames behind what is kept */
-};
-
-/* A thread; or a goroutine, which runs on one thread after another. */
-struct thread_key {
-	__u64 id;	 /* pid_tgid; of a goroutine without the thread's part */
-	__u64 goroutine; /* address of its runtime.g; 0: a thread */
 };
 
 struct thread {

@@ -127,4 +127,31 @@ static __noinline struct connection_state *begin_connection(__u64 object, __u8 l
 	return state;
 }
 
+/* The connection is over. */
+static __always_inline void end_connection(struct connection_state *state, __u64 object)
+{
+	struct connection_key key = key_of(object);
+
+	if (has_moved(state))
+		report_close(state, object, WIRE_CLOSE_FREE);
+	bpf_map_delete_elem(&connections, &key);
+}
+
+/*
+ * A call on it has returned. Go's connections may be closed while others read and write: then they
+ * end with the last call. One that nothing is known of, after a call that failed, is dropped.
+ */
+static __always_inline void release_connection(__u64 object, __u64 generation)
+{
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+
+	if (!state || state->generation != generation)
+		return;
+	__sync_fetch_and_add(&state->calls, -1);
+	if (!state->calls && (state->flags & STATE_CLOSED ||
+			      (!has_moved(state) && !(state->flags & WIRE_FROM_START))))
+		end_connection(state, object);
+}
+
 #endif

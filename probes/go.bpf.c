@@ -12,6 +12,7 @@
  * stack too small begins anew on a larger one: its entry is then seen twice, at the same distance.
  */
 #include "call.h"
+#include "ciphertext.h"
 #include "goroutine.h"
 
 /* What differs between the conventions. */
@@ -22,7 +23,10 @@ struct go_frame {
 	__u32 flag; /* of the process: TRACED_GO or TRACED_GO_STACK */
 };
 
-/* Up to 1.16: receiver, buffer's address, length, capacity, result. */
+/*
+ * Above the return address. Up to 1.16: receiver, buffer's address, length, capacity, result. From
+ * 1.17 on there is room for the same arguments, where functions may put those of the registers.
+ */
 #define STACK_ARGUMENTS 8
 #define STACK_RESULT	40
 
@@ -75,63 +79,132 @@ static __always_inline struct traced_process *traced_go(__u32 flag)
 	return process;
 }
 
-static __always_inline int go_enter(struct pt_regs *ctx, const struct go_frame *frame,
-				    __u8 function, __u8 direction)
+struct go_function {
+	__u8 number; /* enum function */
+	__u8 direction;
+};
+
+static const struct go_function go_read = {FN_GO_READ, WIRE_READ};
+static const struct go_function go_write = {FN_GO_WRITE, WIRE_WRITE};
+
+/* The connection of an object, for a call that begins on it. */
+static __always_inline __u64 go_use(__u64 object)
 {
-	struct thread_key key = key_of_goroutine(frame->g);
+	struct connection_key key = key_of(object);
+	struct connection_state *state =
+		bpf_map_lookup_elem(&connections, &key) ?: begin_connection(object, WIRE_GO, 0);
+
+	if (!state)
+		return 0;
+	__sync_fetch_and_add(&state->calls, 1);
+	return state->generation;
+}
+
+/* Whether the call is noted already: its entry is run again, on a larger stack. */
+static __always_inline __u64 go_noted(const struct thread *thread,
+				      const struct arguments *arguments)
+{
+	__u64 top = thread->depth - 1;
+	const struct call *call;
+
+	if (top >= MAX_DEPTH)
+		return 0;
+	call = &thread->calls[top];
+	return call->stack == arguments->stack && call->object == arguments->object &&
+			       call->function == arguments->function
+		       ? call->generation
+		       : 0;
+}
+
+/* Notes a call whose frame begins at `pointer` of the stack. */
+static __always_inline void go_note(struct thread *thread, const struct go_frame *frame,
+				    const struct go_function *function,
+				    const struct go_stack *stack, __u64 pointer)
+{
 	struct arguments arguments = {
 		.object = frame->arguments[0],
 		.buffer = frame->arguments[1],
 		.length = frame->arguments[2],
-		.stack = stack_at_entry(ctx, false),
-		.function = function,
-		.direction = direction,
+		.stack = pointer - stack->high,
+		.function = function->number,
+		.direction = function->direction,
 		.library = WIRE_GO,
 		.counted = true,
 	};
+
+	arguments.generation = go_noted(thread, &arguments) ?: go_use(arguments.object);
+	arguments.moves = arguments.buffer >= stack->low && arguments.buffer < stack->high;
+	if (arguments.moves)
+		arguments.buffer -= stack->high;
+	enter_call(thread, &arguments);
+}
+
+static __always_inline int go_enter(struct pt_regs *ctx, const struct go_frame *frame,
+				    const struct go_function *function)
+{
+	struct thread_key key = key_of_goroutine(frame->g);
+	__u64 pointer = stack_at_entry(ctx, false);
 	struct go_stack stack;
 	struct thread *thread;
 
 	stay_on_kernel_stack(ctx);
-	if (!traced_go(frame->flag) || !go_stack_of(frame, arguments.stack, &stack))
+	if (!traced_go(frame->flag) || !go_stack_of(frame, pointer, &stack))
 		return 0;
 	thread = thread_of(&key);
-	if (!thread)
-		return 0;
-	arguments.stack -= stack.high;
-	arguments.moves = arguments.buffer >= stack.low && arguments.buffer < stack.high;
-	if (arguments.moves)
-		arguments.buffer -= stack.high;
-	enter_call(thread, &arguments);
+	if (thread)
+		go_note(thread, frame, function, &stack, pointer);
 	return 0;
 }
 
-static __always_inline int go_leave(struct pt_regs *ctx, const struct go_frame *frame,
-				    __u8 function)
+/*
+ * A call returns whose entry was before the probes: of an idle connection that is the usual case,
+ * since a goroutine waits for it in Read. Its arguments may still be there.
+ */
+static __always_inline struct call *go_leave_unseen(struct pt_regs *ctx, struct thread *thread,
+						    struct go_frame *frame,
+						    const struct go_function *function,
+						    const struct go_stack *stack, __u64 pointer)
+{
+	if (!have_cookie || !(bpf_get_attach_cookie(ctx) & COOKIE_SPILLED) ||
+	    bpf_probe_read_user(frame->arguments, sizeof(frame->arguments),
+				(void *)(pointer + STACK_ARGUMENTS)))
+		return NULL;
+	go_note(thread, frame, function, stack, pointer);
+	return leave_call(thread, pointer - stack->high, function->number);
+}
+
+static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
+				    const struct go_function *function)
 {
 	__u64 pointer = stack_at_entry(ctx, false), moved = 0;
 	struct thread_key key = key_of_goroutine(frame->g), carrier_key = key_of_thread();
-	struct thread *thread = bpf_map_lookup_elem(&threads, &key), *carrier;
+	struct thread *thread, *carrier;
 	struct go_stack stack;
 	struct call *call;
 
 	stay_on_kernel_stack(ctx);
-	if (!thread || !go_stack_of(frame, pointer, &stack))
+	if (!traced_go(frame->flag) || !go_stack_of(frame, pointer, &stack))
 		return 0;
-	call = leave_call(thread, pointer - stack.high, function);
+	thread = thread_of(&key);
+	if (!thread)
+		return 0;
+	call = leave_call(thread, pointer - stack.high, function->number);
 	if (!call)
-		return 0;
-	if (call->moves)
+		call = go_leave_unseen(ctx, thread, frame, function, &stack, pointer);
+	if (call && call->moves)
 		call->buffer += stack.high;
-	if ((__s64)frame->result > 0 && frame->result <= call->length)
+	if (call && (__s64)frame->result > 0 && frame->result <= call->length)
 		moved = frame->result;
-	if (moved || (call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE))) {
+	if (call &&
+	    (moved || (call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE)))) {
 		carrier = thread_of(&carrier_key);
 		if (!carrier)
 			return 0;
 		carrier->goroutine = frame->g;
 		return commit_later(ctx, call, moved, false);
 	}
+	if (call)
+		release_connection(call->object, call->generation);
 	if (!thread->depth)
 		bpf_map_delete_elem(&threads, &key);
 	return 0;
@@ -148,10 +221,13 @@ static __always_inline int go_handshake(struct pt_regs *ctx, const struct go_fra
 	if (!traced_go(frame->flag))
 		return 0;
 	state = bpf_map_lookup_elem(&connections, &key);
-	if (state && has_moved(state))
+	if (state && !has_moved(state)) { /* the handshake is part of its first Read or Write */
+		forget_socket(state);
+		state->flags = WIRE_FROM_START;
+		return 0;
+	}
+	if (state)
 		report_close(state, object, WIRE_CLOSE_REUSE);
-	else if (state)
-		return 0; /* its entry was run twice */
 	begin_connection(object, WIRE_GO, WIRE_FROM_START);
 	return 0;
 }
@@ -163,11 +239,10 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
 	stay_on_kernel_stack(ctx);
-	if (!state)
-		return 0;
-	if (has_moved(state))
-		report_close(state, object, WIRE_CLOSE_FREE);
-	bpf_map_delete_elem(&connections, &key);
+	if (state && state->calls)
+		state->flags |= STATE_CLOSED;
+	else if (state)
+		end_connection(state, object);
 	return 0;
 }
 
@@ -178,7 +253,7 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 		struct go_frame frame;                                                             \
                                                                                                    \
 		frame_of(ctx, &frame);                                                             \
-		return go_enter(ctx, &frame, FN_GO_READ, WIRE_READ);                               \
+		return go_enter(ctx, &frame, &go_read);                                            \
 	}                                                                                          \
 	SEC("uprobe")                                                                              \
 	int go_read_exit_##abi(struct pt_regs *ctx)                                                \
@@ -186,7 +261,7 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 		struct go_frame frame;                                                             \
                                                                                                    \
 		frame_of(ctx, &frame);                                                             \
-		return go_leave(ctx, &frame, FN_GO_READ);                                          \
+		return go_leave(ctx, &frame, &go_read);                                            \
 	}                                                                                          \
 	SEC("uprobe")                                                                              \
 	int go_write_##abi(struct pt_regs *ctx)                                                    \
@@ -194,7 +269,7 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 		struct go_frame frame;                                                             \
                                                                                                    \
 		frame_of(ctx, &frame);                                                             \
-		return go_enter(ctx, &frame, FN_GO_WRITE, WIRE_WRITE);                             \
+		return go_enter(ctx, &frame, &go_write);                                           \
 	}                                                                                          \
 	SEC("uprobe")                                                                              \
 	int go_write_exit_##abi(struct pt_regs *ctx)                                               \
@@ -202,7 +277,7 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 		struct go_frame frame;                                                             \
                                                                                                    \
 		frame_of(ctx, &frame);                                                             \
-		return go_leave(ctx, &frame, FN_GO_WRITE);                                         \
+		return go_leave(ctx, &frame, &go_write);                                           \
 	}                                                                                          \
 	SEC("uprobe")                                                                              \
 	int go_begin_##abi(struct pt_regs *ctx)                                                    \

@@ -13,6 +13,7 @@
  */
 #define COOKIE_LIBRARY(cookie) ((cookie)&0xff) /* enum wire_library */
 #define COOKIE_RETURN	       0x100 /* by uretprobe: the return address is off the stack already */
+#define COOKIE_SPILLED	       0x200 /* Go: at a return, the arguments are still on the stack */
 #define COOKIE_STACK_SHIFT     32    /* from here: bytes that the stack has grown since the entry */
 
 /* struct traced_process.flags */
@@ -38,6 +39,12 @@ struct binary_name {
 	char name[WIRE_NAME_BYTES]; /* last component, zero-padded */
 };
 
+/* A thread; or a goroutine, which runs on one thread after another. */
+struct thread_key {
+	__u64 id;	 /* pid_tgid; of a goroutine without the thread's part */
+	__u64 goroutine; /* address of its runtime.g; 0: a thread */
+};
+
 struct connection_key {
 	__u32 pid;
 	__u32 pad;
@@ -48,6 +55,7 @@ struct connection_key {
 #define STATE_AMBIGUOUS	    0x02 /* calls on it used different sockets: no tuple for good */
 #define STATE_SHUTDOWN	    0x04
 #define STATE_EOF	    0x08
+#define STATE_CLOSED	    0x20 /* as soon as no call is on it any more */
 #define STATE_WRITE_BLOCKED 0x10 /* a write was cut short: the next begins with what is left */
 
 enum walk_phase {
@@ -129,7 +137,8 @@ struct connection_state {
 	__u8 flags;
 	__u8 library;
 	__u8 unnested; /* calls that used no socket while none was known; stops at a few */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 calls; /* Go: that run on it at this moment */
 };
 
 struct stream_key {

@@ -78,4 +78,20 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 		   enum go_function function, const struct emulated *emulated,
 		   struct placement *ret_placement);
 
+/* Where the probes of an executable's crypto/tls go. */
+struct go_sites {
+	bool wanted[GO_FUNCTION_COUNT]; /* probes go there; placement means something */
+	struct placement placement[GO_FUNCTION_COUNT];
+};
+
+/*
+ * The sites of all functions of crypto/tls that it has; Read and Write must be among them, and
+ * alone have exits. 0; or
+ * what go_sites__find() returned for one of those two, *ret_odd, of whose placement .exit_reason
+ * may tell more.
+ */
+int go_sites__find_all(const struct elf_file *file, int fd, const struct go_code *code,
+		       const struct emulated *emulated, struct go_sites *ret_sites,
+		       enum go_function *ret_odd);
+
 #endif

@@ -104,6 +104,8 @@ struct placement {
 	 * address is gone: the stack pointer is above what it was at the entry, by 8 on x86-64.
 	 */
 	struct placement_site uretprobe;
+	/* Of Go: at the exits, the arguments are still on the stack (go_arguments.h). */
+	bool keeps_arguments;
 	const char *entry_reason; /* static text, for people */
 	const char *exit_reason;
 };

@@ -172,9 +172,9 @@ Test(intake, fields_of_data)
 	cr_expect_eq(WITH(data_record(), struct wire_data, position, UINT64_MAX - text + 1),
 		     -EINVAL);
 	cr_expect_eq(WITH(data_record(), struct wire_data, lost_bytes, UINT64_MAX), 0);
-	cr_expect_eq(WITH(data_record(), struct wire_data, library, WIRE_BORINGSSL), 0);
-	cr_expect_eq(event.library, WIRE_BORINGSSL);
-	cr_expect_eq(WITH(data_record(), struct wire_data, library, 2), -EINVAL);
+	cr_expect_eq(WITH(data_record(), struct wire_data, library, WIRE_GO), 0);
+	cr_expect_eq(event.library, WIRE_GO);
+	cr_expect_eq(WITH(data_record(), struct wire_data, library, WIRE_GO + 1), -EINVAL);
 	cr_expect_eq(WITH(data_record(), struct wire_data, flags, 0), 0);
 	cr_expect_not(event.from_start);
 }
@@ -185,7 +185,8 @@ Test(intake, fields_of_close)
 		cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close,
 				  reason, reason),
 			     reason >= WIRE_CLOSE_FREE && reason <= WIRE_CLOSE_EOF ? 0 : -EINVAL);
-	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library, 2),
+	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library,
+			  WIRE_GO + 1),
 		     -EINVAL);
 	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, tuple.source,
 			  WIRE_TUPLE_CIPHERTEXT + 1),

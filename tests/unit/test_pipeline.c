@@ -208,7 +208,7 @@ static void probe__take_directive(enum wire_direction direction)
 	probe.directed[direction] = true;
 }
 
-/* As may_start_message of probes/openssl.bpf.c. */
+/* As may_start_message of probes/commit.bpf.c. */
 static bool may_start_message(struct bytes bytes)
 {
 	for (size_t i = 0; i < (bytes.size < 4 ? 1 : 3); i++)
@@ -240,7 +240,7 @@ static void probe__report(enum wire_direction direction, struct bytes bytes)
 	} while (bytes.size);
 }
 
-/* A TLS call moved bytes: as commit of probes/openssl.bpf.c, but for the size of pieces. */
+/* A TLS call moved bytes: as commit of probes/commit.bpf.c, but for the size of pieces. */
 static void probe__call(enum wire_direction direction, struct bytes bytes)
 {
 	const struct directive *directive = &probe.directives[direction];

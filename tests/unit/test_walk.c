@@ -79,6 +79,11 @@ int may_be_response(__u64 address, __u64 size);
 int frame_sums__add(struct frame_sums *sums, __u32 stream, __u64 size);
 int frames__next(struct walk *walk, struct call *call);
 
+static void frame_sums__clear(struct frame_sums *sums)
+{
+	memset(sums, 0, sizeof(*sums));
+}
+
 #include "frames.h"
 
 /* ---- random numbers ---- */
@@ -427,7 +432,7 @@ static void make_frames(bool malformed)
 	make_calls();
 }
 
-/* ---- the kernel: what commit() in openssl.bpf.c does with a call ---- */
+/* ---- the kernel: what commit() in commit.bpf.c does with a call ---- */
 
 #define RING_MAX    4096
 #define PIECE_BYTES 16384

@@ -159,18 +159,13 @@ static void capture__attach_tls(struct capture *capture, struct file *file,
 	log_verbose("%s: %s, %u probes", mapped->path, tls_library__name(code.library), count);
 }
 
-/* The functions of Go's crypto/tls that have probes. */
-static const enum go_function go_functions[] = {
-	GO_TLS_READ, GO_TLS_WRITE, GO_TLS_CLOSE, GO_TLS_CLIENT_HANDSHAKE, GO_TLS_SERVER_HANDSHAKE,
-};
-
 /* Puts probes on the functions of Go's crypto/tls in the file. */
 static void capture__attach_go(struct capture *capture, struct file *file,
 			       const struct mapped_file *mapped, struct elf_file *elf)
 {
-	const struct emulated *emulated = capture->places ? &capture->emulated : NULL;
-	struct go_sites sites = {0};
+	struct go_sites sites;
 	struct go_code code = {0};
+	enum go_function odd;
 	unsigned int count = 0;
 	int err = elf_file__go_code(elf, &code);
 
@@ -181,21 +176,14 @@ static void capture__attach_go(struct capture *capture, struct file *file,
 			    code.found_by ?: strerror(-err));
 		return;
 	}
-	for (size_t i = 0; i < sizeof(go_functions) / sizeof(go_functions[0]) && !err; i++) {
-		enum go_function f = go_functions[i];
-		bool is_needed = f == GO_TLS_READ || f == GO_TLS_WRITE;
-
-		err = go_sites__find(elf, mapped->fd, &code, f, emulated, &sites.placement[f]);
-		sites.wanted[f] = !err;
-		if (!is_needed)
-			err = 0;
-		else if (err)
-			log_warning("%s: cannot place probes in %s: %s", mapped->path,
-				    go_function__name(f),
-				    sites.placement[f].exit_reason ?: strerror(-err));
-	}
-	if (err)
+	err = go_sites__find_all(elf, mapped->fd, &code,
+				 capture->places ? &capture->emulated : NULL, &sites, &odd);
+	if (err) {
+		log_warning("%s: cannot place probes in %s: %s", mapped->path,
+			    go_function__name(odd),
+			    sites.placement[odd].exit_reason ?: strerror(-err));
 		return;
+	}
 	err = probe_set__attach_go(capture->probes, mapped->link, code.abi, &sites, &count);
 	if (err) {
 		log_warning("%s: cannot put probes on its TLS functions: %s", mapped->path,

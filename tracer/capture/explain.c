@@ -232,7 +232,7 @@ static void print_site(const char *kind, uint64_t start, const struct placement_
 	       reason);
 }
 
-static void explain_function(struct explanation *explanation, enum tls_function function,
+static void explain_function(struct explanation *explanation, const char *name, bool has_entry,
 			     uint64_t start, const struct placement *placement)
 {
 	static const char *const costs[] = {
@@ -242,9 +242,9 @@ static void explain_function(struct explanation *explanation, enum tls_function 
 	const char *unplaced = explanation->places ? NULL : "the only place on this kernel";
 	const char *reason = unplaced ? unplaced : placement->exit_reason;
 
-	printf("  %s\n", tls_function__name(function));
+	printf("  %s\n", name);
 	explanation->functions++;
-	if (tls_function__has_entry(function)) {
+	if (has_entry) {
 		print_site("entry", start, &placement->entry, costs[placement->entry.class],
 			   unplaced ? unplaced : placement->entry_reason);
 		explanation->sites[placement->entry.class]++;
@@ -283,13 +283,20 @@ static void print_missing(const struct tls_code *code)
 		putchar('\n');
 }
 
+static void print_site_titles(void)
+{
+	printf("    %-5s %-10s %-6s %-14s %s\n", "site", "in file", "at", "cost", "why");
+}
+
 static void explain_functions(struct explanation *explanation, const struct tls_code *code,
 			      const struct tls_sites *sites, int first, int end)
 {
-	printf("    %-5s %-10s %-6s %-14s %s\n", "site", "in file", "at", "cost", "why");
+	print_site_titles();
 	for (int f = first; f < end; f++)
 		if (sites->wanted[f])
-			explain_function(explanation, f, code->offset[f], &sites->placement[f]);
+			explain_function(explanation, tls_function__name(f),
+					 tls_function__has_entry(f), code->offset[f],
+					 &sites->placement[f]);
 	for (int f = first; f < end; f++)
 		if (code->offset[f] && !sites->wanted[f])
 			printf("  %s\n    needs no probe: all it does is call another of these\n",
@@ -327,6 +334,59 @@ static void explain_tls_code(struct explanation *explanation, const struct mappe
 	}
 }
 
+/* The functions of Go's crypto/tls that have probes, and what is kept for calls that run already.
+ */
+static void explain_go_functions(struct explanation *explanation, const struct mapped_file *mapped,
+				 const struct elf_file *elf, const struct go_code *code)
+{
+	const struct emulated *emulated = explanation->places ? &explanation->emulated : NULL;
+	struct go_sites sites;
+	enum go_function odd;
+	bool kept;
+	int err = go_sites__find_all(elf, mapped->fd, code, emulated, &sites, &odd);
+
+	if (err) {
+		fact("  sites", "cannot be found in %s: %s", go_function__name(odd),
+		     sites.placement[odd].exit_reason ?: strerror(-err));
+		return;
+	}
+	print_site_titles();
+	for (int f = 0; f < GO_FUNCTION_COUNT; f++)
+		if (sites.wanted[f])
+			explain_function(explanation, go_function__name(f), true,
+					 code->functions[f].offset, &sites.placement[f]);
+	kept = explanation->places && sites.placement[GO_TLS_READ].keeps_arguments;
+	fact("  running calls", "%s",
+	     kept ? "of goroutines that wait in Read now, the arguments are still to be had"
+		  : "what goroutines that wait in Read now will get is not seen");
+}
+
+static void explain_go(struct explanation *explanation, const struct mapped_file *mapped,
+		       struct elf_file *elf)
+{
+	struct go_code code = {0};
+	int err = elf_file__go_code(elf, &code);
+
+	if (err == -ENOENT)
+		return;
+	putchar('\n');
+	if (err) {
+		fact_path("unreadable", mapped->path);
+		fact("  Go program", "%s", code.found_by ?: strerror(-err));
+		return;
+	}
+	fact_path("TLS code", mapped->path);
+	fact("  library", "%s",
+	     code.version[0] ? code.version : "Go, of a version that it does not tell");
+	fact("  stripped", "%s", code.has_symbols ? "no" : "yes");
+	fact("  found by", "%s", code.found_by);
+	fact("  arguments", "%s",
+	     code.abi == GO_ABI_STACK ? "on the stack (up to Go 1.16)"
+				      : "in registers (from Go 1.17 on)");
+	explanation->tls_files++;
+	explain_go_functions(explanation, mapped, elf, &code);
+}
+
 static void explain_other(struct explanation *explanation, const struct mapped_file *mapped)
 {
 	const char *name = other_tls_library(mapped->path);
@@ -358,6 +418,7 @@ static int explain_file(void *context, const struct mapped_file *mapped)
 		fact_path("unreadable", mapped->path);
 		fact("  its symbols", "%s", strerror(-err));
 	}
+	explain_go(explanation, mapped, elf);
 	elf_file__close(elf);
 	return 0;
 }
@@ -371,8 +432,7 @@ static void conclude(const struct explanation *explanation)
 		fact("result",
 		     "no TLS code that tlstrace knows is mapped: nothing would be seen now");
 		if (!explanation->other_files)
-			fact("",
-			     "(a Go or rustls program cannot be told from one without TLS yet)");
+			fact("", "(a rustls program cannot be told from one without TLS yet)");
 		if (explanation->has_hook)
 			fact("", "-p would wait for it to load a TLS library");
 	} else {

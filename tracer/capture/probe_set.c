@@ -448,6 +448,7 @@ static int probe_set__attach_function(struct probe_set *set, struct uprobe_list 
 				      const struct function_programs *functions, uint8_t library,
 				      const struct placement *placement)
 {
+	uint64_t kept = placement->keeps_arguments ? COOKIE_SPILLED : 0;
 	struct function_programs programs = *functions;
 	int err = 0;
 
@@ -461,7 +462,8 @@ static int probe_set__attach_function(struct probe_set *set, struct uprobe_list 
 
 		if (!err && programs.exit)
 			err = probe_set__attach_uprobe(set, list, programs.exit, false, target,
-						       site->offset, cookie_of(library, site));
+						       site->offset,
+						       cookie_of(library, site) | kept);
 	}
 	if (!err && programs.entry)
 		err = probe_set__attach_uprobe(set, list, programs.entry, false, target,
@@ -683,6 +685,22 @@ void probe_set__forget(struct probe_set *set, uint32_t pid,
 	}
 }
 
+/* Goroutines that were in a call when their process ended. */
+static void probe_set__sweep_goroutines(struct probe_set *set, connection_stale_fn *stale,
+					void *context)
+{
+	int fd = bpf_map__fd(set->bpf->maps.threads);
+	struct thread_key key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (key.goroutine && stale(context, (uint32_t)(key.id >> 32), UINT64_MAX))
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
 void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context)
 {
 	int fd = bpf_map__fd(set->bpf->maps.connections);
@@ -697,6 +715,8 @@ void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *c
 		    stale(context, key.pid, state.generation))
 			bpf_map_delete_elem(fd, &key);
 	}
+	if (set->bpf->bss->shared.go_seen)
+		probe_set__sweep_goroutines(set, stale, context);
 }
 
 int probe_set__ring_fd(const struct probe_set *set)

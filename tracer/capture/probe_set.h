@@ -54,12 +54,6 @@ bool probe_set__places(const struct probe_set *set);
 int probe_set__attach_tls(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, unsigned int *ret_count);
 
-/* The probe sites of a Go executable's functions. */
-struct go_sites {
-	bool wanted[GO_FUNCTION_COUNT];
-	struct placement placement[GO_FUNCTION_COUNT];
-};
-
 /* The same for a Go executable. */
 int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi abi,
 			 const struct go_sites *sites, unsigned int *ret_count);
