@@ -97,7 +97,8 @@ def program(version, form):
 def _build(version, form, path):
     tool, root = _tool(version)
     arguments, environment = FORMS[form]
-    environment = {**os.environ, **environment, "GOFLAGS": "", "GOPROXY": "off",
+    # Nothing of the user's settings, and no network.
+    environment = {**os.environ, **environment, "GOENV": "off", "GOFLAGS": "", "GOPROXY": "off",
                    "GOTOOLCHAIN": "local", **({"GOROOT": root} if root else {})}
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(os.path.join(cache(), "built/lock"), "w", encoding="ascii") as lock:
@@ -242,6 +243,9 @@ class Caddy:
 
 
 def hey_command(suite, protocol, *arguments):
-    """The command line of Debian's hey, whose arguments end with the URL."""
-    return [os.path.join(cache(), f"hey-{suite}"), *(["-h2"] if protocol == "http2" else []),
-            *arguments]
+    """The command line of Debian's hey, whose arguments end with the URL.
+
+    The host is also the server's name in TLS, where an address and port would match nothing.
+    """
+    return [os.path.join(cache(), f"hey-{suite}"), "-host", "localhost",
+            *(["-h2"] if protocol == "http2" else []), *arguments]

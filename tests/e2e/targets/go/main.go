@@ -6,8 +6,9 @@
 //	main client PORT http1|http2      net/http; told by lines on its input, answers on its output
 //	main raw-server CERTIFICATE KEY   crypto/tls alone, with buffers on stacks that grow
 //	main raw-client PORT COUNT        the same; begins when a line comes in
-//	main load PORT http1|http2 WORKERS SECONDS
-//	                                  requests as fast as they go, each response checked
+//	main load PORT http1|http2 WORKERS
+//	                                  requests as fast as they go, each response checked, until
+//	                                  the end of its input
 //
 // An order to the client is a JSON object {"target", "method", "size"} or a list of such, which are
 // sent at once; {"reconnect": true} closes idle connections. Answers and what servers print are the
@@ -34,7 +35,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
 
@@ -411,9 +411,9 @@ func loadOne(t *http.Transport, port string, number int64) error {
 }
 
 // Each transport, which has connections of its own, drops them now and then.
-func load(port, protocol string, workers int, end time.Time) {
+func load(port, protocol string, workers int) {
 	const perTransport, perConnection = 8, 1000
-	var number, failed int64
+	var number, failed, ended int64
 	var all sync.WaitGroup
 	var t *http.Transport
 	for i := 0; i < workers; i++ {
@@ -423,7 +423,7 @@ func load(port, protocol string, workers int, end time.Time) {
 		all.Add(1)
 		go func(t *http.Transport, i int) {
 			defer all.Done()
-			for time.Now().Before(end) {
+			for atomic.LoadInt64(&ended) == 0 {
 				n := atomic.AddInt64(&number, 1)
 				descend(int(n)%200, func() {
 					if err := loadOne(t, port, n); err != nil {
@@ -437,6 +437,8 @@ func load(port, protocol string, workers int, end time.Time) {
 			}
 		}(t, i)
 	}
+	io.Copy(ioutil.Discard, os.Stdin)
+	atomic.StoreInt64(&ended, 1)
 	all.Wait()
 	say(map[string]int64{"requests": number, "failed": failed})
 }
@@ -455,8 +457,6 @@ func main() {
 	case "load":
 		workers, err := strconv.Atoi(words[3])
 		must(err)
-		seconds, err := strconv.Atoi(words[4])
-		must(err)
-		load(words[1], words[2], workers, time.Now().Add(time.Duration(seconds)*time.Second))
+		load(words[1], words[2], workers)
 	}
 }
