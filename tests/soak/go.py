@@ -95,7 +95,7 @@ def soak(test, options):
     """Whether all went well."""
     version, form = options.build.split()
     path = own_copy(test, golang.program(version, form), "go-https")
-    environment = dict(os.environ, GOGC="5", GOMAXPROCS="4", QUIET="1")
+    environment = dict(os.environ, GOGC="5", GOMAXPROCS="4", QUIET="1", GROW="1")
     server = GoServer(test, path, env=environment)
     clients = [test.start([path, "load", server.port, protocol, options.workers], name=protocol,
                           env=environment, stdin=subprocess.PIPE)

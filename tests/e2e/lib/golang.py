@@ -75,13 +75,13 @@ def _tool(version):
 
 
 @functools.lru_cache(maxsize=None)
-def _identity(version):
+def identity(version):
     """What tells a toolchain from another one."""
     if version != PATH:
-        return version
+        return f"Debian's Go {version}"
     tool, _ = _tool(PATH)
     return subprocess.run([tool, "version"], capture_output=True, text=True, check=True,
-                          env=dict(os.environ, GOTOOLCHAIN="local")).stdout
+                          env=dict(os.environ, GOTOOLCHAIN="local")).stdout.strip()
 
 
 def program(version, form):
@@ -89,7 +89,7 @@ def program(version, form):
     arguments, environment = FORMS[form]
     with open(SOURCE, "rb") as file:
         content = file.read()
-    key = json.dumps([_identity(version), arguments, environment, content.decode()])
+    key = json.dumps([identity(version), arguments, environment, content.decode()])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return os.path.join(cache(), "built", f"go-{version}-{form}-{digest}")
 

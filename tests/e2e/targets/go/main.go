@@ -12,7 +12,8 @@
 //
 // An order to the client is a JSON object {"target", "method", "size"} or a list of such, which are
 // sent at once; {"reconnect": true} closes idle connections. Answers and what servers print are the
-// fields of lib.entries.Report. With QUIET in the environment servers print no requests.
+// fields of lib.entries.Report. With QUIET in the environment the server prints no requests, with
+// GROW its handlers use much stack.
 //
 // Targets: /size/N is answered with N bytes, all else with as many as the request's body has; the
 // answer to /meet/N waits until there are N of them. The response has the request's X-Number.
@@ -35,6 +36,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -165,7 +167,7 @@ func (m *meeting) wait(count int) {
 
 func serve(certificate, key string) {
 	var all meeting
-	quiet := os.Getenv("QUIET") != ""
+	quiet, grow := os.Getenv("QUIET") != "", os.Getenv("GROW") != ""
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		received, err := io.Copy(ioutil.Discard, r.Body)
 		if err != nil {
@@ -191,7 +193,7 @@ func serve(certificate, key string) {
 			header.Set("X-Number", number)
 		}
 		depth := 0
-		if quiet {
+		if grow {
 			depth = int(size) % 300
 		}
 		descend(depth, func() { w.Write(bytes.Repeat([]byte("g"), int(size))) })
@@ -410,32 +412,44 @@ func loadOne(t *http.Transport, port string, number int64) error {
 	return nil
 }
 
-// Each transport, which has connections of its own, drops them now and then.
+// Some workers' transport, which is replaced now and then, so that there are new connections.
+type shared struct {
+	sync.Mutex
+	transport *http.Transport
+	used      int
+}
+
+func (s *shared) get(protocol string) *http.Transport {
+	const most = 500
+	s.Lock()
+	defer s.Unlock()
+	if s.used%most == 0 {
+		s.transport = transport(protocol)
+		s.transport.IdleConnTimeout = time.Second
+	}
+	s.used++
+	return s.transport
+}
+
 func load(port, protocol string, workers int) {
-	const perTransport, perConnection = 8, 1000
+	const perTransport = 8
 	var number, failed, ended int64
 	var all sync.WaitGroup
-	var t *http.Transport
+	transports := make([]shared, workers/perTransport+1)
 	for i := 0; i < workers; i++ {
-		if i%perTransport == 0 {
-			t = transport(protocol)
-		}
 		all.Add(1)
-		go func(t *http.Transport, i int) {
+		go func(s *shared) {
 			defer all.Done()
 			for atomic.LoadInt64(&ended) == 0 {
 				n := atomic.AddInt64(&number, 1)
 				descend(int(n)%200, func() {
-					if err := loadOne(t, port, n); err != nil {
+					if err := loadOne(s.get(protocol), port, n); err != nil {
 						atomic.AddInt64(&failed, 1)
 						log.Printf("%d: %v", n, err)
 					}
 				})
-				if n%perConnection == 0 {
-					t.CloseIdleConnections()
-				}
 			}
-		}(t, i)
+		}(&transports[i/perTransport])
 	}
 	io.Copy(ioutil.Discard, os.Stdin)
 	atomic.StoreInt64(&ended, 1)
