@@ -8,7 +8,7 @@
  * not to map (a file that is truncated under a mapping is a SIGBUS), and is called only once the
  * numbers that make it allocate have been bounded here.
  */
-#include "symbols.h"
+#include "elf_file.h"
 
 #include <elf.h>
 #include <endian.h>
@@ -39,12 +39,8 @@
  */
 #define TABLE_MAX_BYTES (256ULL << 20)
 
-/* An executable PT_LOAD, or rather the part of it that comes from the file. */
-struct segment {
-	uint64_t address;
-	uint64_t offset;
-	uint64_t size;
-};
+/* Section names that are longer in sum are not read. */
+#define SECTION_NAMES_MAX_BYTES (1 << 20)
 
 struct elf_file {
 	Elf *elf;
@@ -53,9 +49,10 @@ struct elf_file {
 	uint16_t type;
 	bool has_interpreter;
 	uint64_t interpreter_offset, interpreter_size;
-	struct segment unwind_table; /* .eh_frame_hdr; size 0: none */
+	struct elf_part unwind_table; /* .eh_frame_hdr; size 0: none */
+	size_t executable_count;
 	size_t segment_count;
-	struct segment segments[];
+	struct elf_part segments[]; /* all, as their headers have them */
 };
 
 /* Reads all of `size` bytes; -EBADMSG when the file ends before. */
@@ -112,19 +109,21 @@ static int elf_file__read_segments(struct elf_file *file, size_t count)
 			file->interpreter_offset = header.p_offset;
 			file->interpreter_size = header.p_filesz;
 		}
-		if (header.p_type == PT_GNU_EH_FRAME)
-			file->unwind_table = (struct segment){
-				.address = header.p_vaddr,
-				.offset = header.p_offset,
-				.size = header.p_filesz,
-			};
-		if (header.p_type != PT_LOAD || !(header.p_flags & PF_X))
-			continue;
-		file->segments[file->segment_count++] = (struct segment){
+		file->segments[file->segment_count] = (struct elf_part){
+			.name = "",
+			.type = header.p_type,
+			.is_allocated = true,
+			.is_executable = header.p_flags & PF_X,
+			.is_writable = header.p_flags & PF_W,
 			.address = header.p_vaddr,
 			.offset = header.p_offset,
 			.size = header.p_filesz,
 		};
+		if (header.p_type == PT_GNU_EH_FRAME)
+			file->unwind_table = file->segments[file->segment_count];
+		if (header.p_type == PT_LOAD && header.p_flags & PF_X)
+			file->executable_count++;
+		file->segment_count++;
 	}
 	return 0;
 }
@@ -185,28 +184,115 @@ void elf_file__close(struct elf_file *file)
 	free(file);
 }
 
-bool elf_file__is_executable(const struct elf_file *file)
+/* Whether all of the part is in the file. */
+static bool elf_file__holds(const struct elf_file *file, const struct elf_part *part)
 {
-	return (file->type == ET_EXEC || file->type == ET_DYN) && file->segment_count > 0;
+	return part->offset <= file->size && part->size <= file->size - part->offset;
 }
 
-int elf_file__offset(const struct elf_file *file, uint64_t address, uint64_t *ret_offset)
+bool elf_file__is_executable(const struct elf_file *file)
 {
-	const struct segment *segment;
+	return (file->type == ET_EXEC || file->type == ET_DYN) && file->executable_count > 0;
+}
+
+/* The PT_LOAD whose part in the file holds `address`, NULL when there is none or it lies. */
+static const struct elf_part *elf_file__segment_of(const struct elf_file *file, uint64_t address,
+						   bool executable)
+{
+	const struct elf_part *segment;
 	size_t i;
 
 	for (i = 0; i < file->segment_count; i++) {
 		segment = &file->segments[i];
-		if (address < segment->address || address - segment->address >= segment->size)
+		if (segment->type != PT_LOAD || (executable && !segment->is_executable) ||
+		    address < segment->address || address - segment->address >= segment->size)
 			continue;
-		/* Offset 0 is the ELF header, and means "none" in struct tls_code. */
-		if (segment->offset > file->size || segment->size > file->size - segment->offset ||
-		    address - segment->address + segment->offset == 0)
-			return -EBADMSG;
-		*ret_offset = address - segment->address + segment->offset;
-		return 0;
+		return elf_file__holds(file, segment) ? segment : NULL;
 	}
-	return -EBADMSG;
+	return NULL;
+}
+
+int elf_file__offset(const struct elf_file *file, uint64_t address, uint64_t *ret_offset)
+{
+	const struct elf_part *segment = elf_file__segment_of(file, address, true);
+
+	/* Offset 0 is the ELF header, and means "none" in struct tls_code. */
+	if (!segment || address - segment->address + segment->offset == 0)
+		return -EBADMSG;
+	*ret_offset = address - segment->address + segment->offset;
+	return 0;
+}
+
+int elf_file__read(const struct elf_file *file, uint64_t offset, void *buffer, size_t size)
+{
+	if (offset > file->size || size > file->size - offset)
+		return -EBADMSG;
+	return read_at(file->fd, buffer, size, offset);
+}
+
+int elf_file__read_memory(const struct elf_file *file, uint64_t address, void *buffer, size_t size)
+{
+	const struct elf_part *segment = elf_file__segment_of(file, address, false);
+
+	if (!segment || size > segment->size - (address - segment->address))
+		return -EBADMSG;
+	return read_at(file->fd, buffer, size, address - segment->address + segment->offset);
+}
+
+int elf_file__each_segment(const struct elf_file *file, elf_part_fn *fn, void *context)
+{
+	size_t i;
+	int err = 0;
+
+	for (i = 0; i < file->segment_count && !err; i++)
+		if (elf_file__holds(file, &file->segments[i]))
+			err = fn(context, &file->segments[i]);
+	return err;
+}
+
+int elf_file__each_section(const struct elf_file *file, elf_part_fn *fn, void *context)
+{
+	struct elf_part part;
+	Elf_Scn *section = NULL;
+	GElf_Shdr header;
+	char *names = NULL;
+	uint64_t names_size;
+	size_t index;
+	int err = 0;
+
+	if (elf_getshdrstrndx(file->elf, &index) ||
+	    !gelf_getshdr(elf_getscn(file->elf, index), &header) || header.sh_type != SHT_STRTAB ||
+	    header.sh_size == 0 || header.sh_size > SECTION_NAMES_MAX_BYTES)
+		return 0;
+	names_size = header.sh_size;
+	names = malloc(names_size);
+	if (!names)
+		return -ENOMEM;
+	err = elf_file__read(file, header.sh_offset, names, names_size);
+	/* What has no names has no sections: nothing that runs needs them. */
+	if (err || names[names_size - 1] != '\0') {
+		err = err == -EBADMSG ? 0 : err;
+		goto out;
+	}
+	while (!err && (section = elf_nextscn(file->elf, section))) {
+		if (!gelf_getshdr(section, &header) || header.sh_name >= names_size)
+			continue;
+		part = (struct elf_part){
+			.name = names + header.sh_name,
+			.type = header.sh_type,
+			.is_allocated = header.sh_flags & SHF_ALLOC,
+			.is_executable = header.sh_flags & SHF_EXECINSTR,
+			.is_writable = header.sh_flags & SHF_WRITE,
+			.address = header.sh_addr,
+			.offset = header.sh_offset,
+			.size = header.sh_size,
+		};
+		if (header.sh_type != SHT_NOBITS && elf_file__holds(file, &part))
+			err = fn(context, &part);
+	}
+out:
+	free(names);
+	return err;
 }
 
 /* A row of .eh_frame_hdr's table: distances from the begin of .eh_frame_hdr. */
@@ -221,7 +307,7 @@ static int elf_file__unwind_row(const struct elf_file *file, uint64_t address,
 {
 	/* Version 1; a count of 4 bytes; a table of 4-byte distances from the header. */
 	enum { VERSION = 1, COUNT_ENCODING = 0x03, TABLE_ENCODING = 0x3b };
-	const struct segment *table = &file->unwind_table;
+	const struct elf_part *table = &file->unwind_table;
 	struct {
 		uint8_t version, frame_encoding, count_encoding, table_encoding;
 		int32_t frame;
@@ -266,7 +352,7 @@ static int elf_file__unwind_row(const struct elf_file *file, uint64_t address,
 int elf_file__unwind_range(const struct elf_file *file, uint64_t address, uint64_t *ret_start,
 			   uint64_t *ret_size)
 {
-	const struct segment *table = &file->unwind_table;
+	const struct elf_part *table = &file->unwind_table;
 	/* As it begins where addresses are 4-byte distances from where they are. */
 	struct {
 		uint32_t length;

@@ -384,9 +384,9 @@ Test(placement, odd_code_is_left_alone)
 Test(placement, many_returns_are_too_many)
 {
 	static const uint8_t part[] = {0xff, 0xc8, 0x75, 0x01, 0xc3}; /* dec %eax; jne +1; ret */
-	uint8_t code[sizeof(part) * 9 + 1];
+	uint8_t code[sizeof(part) * (PLACEMENT_MAX_EXITS + 1) + 1];
 
-	for (size_t i = 0; i < 9; i++)
+	for (size_t i = 0; i <= PLACEMENT_MAX_EXITS; i++)
 		memcpy(code + i * sizeof(part), part, sizeof(part));
 	code[sizeof(code) - 1] = 0xc3;
 	cr_expect_eq(place_bytes(code + sizeof(part) * 2, sizeof(code) - sizeof(part) * 2, 1,
