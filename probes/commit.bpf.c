@@ -119,7 +119,8 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 {
 	void *source = (void *)(call->buffer + call->reported);
 	__u8 flags = (state->flags & WIRE_FROM_START) |
-		     (call->reported ? 0 : WIRE_CALL_START | call->tcp_flags);
+		     (call->reported ? 0 : WIRE_CALL_START | call->tcp_flags) |
+		     (direction == WIRE_READ && state->writes ? WIRE_WRITE_RUNS : 0);
 	__u64 position = state->position[direction] + call->reported;
 	struct wire_data *record;
 	long read_failed = 0;
@@ -376,6 +377,7 @@ static __always_inline int commit_returned(struct pt_regs *ctx, bool can_walk)
 {
 	struct thread_key key = key_of_thread();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &key);
+	const struct call *call;
 
 	stay_on_kernel_stack(ctx);
 	if (thread && thread->goroutine) {
@@ -388,9 +390,10 @@ static __always_inline int commit_returned(struct pt_regs *ctx, bool can_walk)
 	commit_call(thread, can_walk);
 	if (!key.goroutine)
 		return 0;
-	if (thread->depth < MAX_DEPTH)
-		release_connection(thread->calls[thread->depth].object,
-				   thread->calls[thread->depth].generation);
+	if (thread->depth < MAX_DEPTH) {
+		call = &thread->calls[thread->depth];
+		release_connection(call->object, call->generation, call->direction);
+	}
 	/* Goroutines end unseen: nothing is kept of one that is in no call. */
 	if (!thread->depth)
 		bpf_map_delete_elem(&threads, &key);

@@ -141,7 +141,7 @@ static __always_inline void end_connection(struct connection_state *state, __u64
  * A call on it has returned. Go's connections may be closed while others read and write: then they
  * end with the last call. One that nothing is known of, after a call that failed, is dropped.
  */
-static __always_inline void release_connection(__u64 object, __u64 generation)
+static __always_inline void release_connection(__u64 object, __u64 generation, __u8 direction)
 {
 	struct connection_key key = key_of(object);
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
@@ -149,6 +149,8 @@ static __always_inline void release_connection(__u64 object, __u64 generation)
 	if (!state || state->generation != generation)
 		return;
 	__sync_fetch_and_add(&state->calls, -1);
+	if (direction == WIRE_WRITE)
+		__sync_fetch_and_add(&state->writes, -1);
 	if (!state->calls && (state->flags & STATE_CLOSED ||
 			      (!has_moved(state) && !(state->flags & WIRE_FROM_START))))
 		end_connection(state, object);

@@ -88,7 +88,7 @@ static const struct go_function go_read = {FN_GO_READ, WIRE_READ};
 static const struct go_function go_write = {FN_GO_WRITE, WIRE_WRITE};
 
 /* The connection of an object, for a call that begins on it. */
-static __always_inline __u64 go_use(__u64 object)
+static __always_inline __u64 go_use(__u64 object, __u8 direction)
 {
 	struct connection_key key = key_of(object);
 	struct connection_state *state =
@@ -97,6 +97,8 @@ static __always_inline __u64 go_use(__u64 object)
 	if (!state)
 		return 0;
 	__sync_fetch_and_add(&state->calls, 1);
+	if (direction == WIRE_WRITE)
+		__sync_fetch_and_add(&state->writes, 1);
 	return state->generation;
 }
 
@@ -132,7 +134,8 @@ static __always_inline void go_note(struct thread *thread, const struct go_frame
 		.counted = true,
 	};
 
-	arguments.generation = go_noted(thread, &arguments) ?: go_use(arguments.object);
+	arguments.generation =
+		go_noted(thread, &arguments) ?: go_use(arguments.object, function->direction);
 	arguments.moves = arguments.buffer >= stack->low && arguments.buffer < stack->high;
 	if (arguments.moves)
 		arguments.buffer -= stack->high;
@@ -204,7 +207,7 @@ static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
 		return commit_later(ctx, call, moved, false);
 	}
 	if (call)
-		release_connection(call->object, call->generation);
+		release_connection(call->object, call->generation, call->direction);
 	if (!thread->depth)
 		bpf_map_delete_elem(&threads, &key);
 	return 0;

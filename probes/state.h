@@ -137,8 +137,9 @@ struct connection_state {
 	__u8 flags;
 	__u8 library;
 	__u8 unnested; /* calls that used no socket while none was known; stops at a few */
-	__u8 pad;
-	__u32 calls; /* Go: that run on it at this moment */
+	__u8 pad[5];
+	__u32 calls;  /* Go: that run on it at this moment ... */
+	__u32 writes; /* ... and of these, that write */
 };
 
 struct stream_key {

@@ -70,6 +70,11 @@ enum wire_close_reason {
 #define WIRE_CALL_START 0x02 /* the bytes begin where the call's buffer begins */
 #define WIRE_TCP_SEQ	0x04 /* wire_data.tcp.seq and .ack are known, exactly */
 #define WIRE_TCP_STATE	0x08 /* wire_data.tcp.rtt_us and .retransmits are known */
+/*
+ * Of bytes that were read: a call that writes had begun before, and had not returned. What it wrote
+ * may be what these bytes answer, and comes later.
+ */
+#define WIRE_WRITE_RUNS 0x10
 
 /* A walk is called by the position of its first message; 0 is no walk. */
 #define WIRE_WALK_FROM(position) ((position) + 1)

@@ -124,7 +124,7 @@ static int marks__note_section(void *context, const struct elf_part *section)
 	struct marks *marks = context;
 	const char *name = section->name;
 
-	marks->has_sections |= section->type != SHT_STRTAB;
+	marks->has_sections |= name[0] != '\0';
 	if (name[0] != '.')
 		return 0;
 	if (strcmp(name, ".gopclntab") == 0 || strcmp(name, ".data.rel.ro.gopclntab") == 0)

@@ -278,8 +278,8 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 		goto out;
 	placement.entry = listing__entry(&listing, code->abi, &placement.entry_reason);
 	placement.uretprobe = listing__site(&listing, &listing.steps[0]);
-	placement.keeps_arguments =
-		go_arguments__are_kept(listing.code.code, listing.code.size, code->abi, ARGUMENTS);
+	placement.keeps_arguments = go_arguments__are_kept(listing.code.code, listing.code.size,
+							   code->abi, ARGUMENTS);
 	*ret_placement = placement;
 out:
 	if (listing.odd)

@@ -30,7 +30,7 @@
 #define SCAN_TEXTLESS_MAX 4
 
 /* Of functions whose name ends as wanted. */
-#define REPORTS_MAX 256
+#define MATCHES_MAX 32
 
 /* Of places that have a pointer to the table. */
 #define MODULES_MAX 8
@@ -99,11 +99,6 @@ static bool is_magic(const uint8_t *bytes, enum go_table_format *ret_format)
 static size_t row_size(const struct go_table *table)
 {
 	return table->format >= GO_TABLE_1_18 ? 2 * sizeof(uint32_t) : 2 * sizeof(uint64_t);
-}
-
-static uint64_t row_address(const struct go_table *table, const uint8_t *row)
-{
-	return table->format >= GO_TABLE_1_18 ? table->text + read32(row) : read64(row);
 }
 
 static uint64_t row_description(const struct go_table *table, const uint8_t *row)
@@ -350,24 +345,6 @@ static int go_table__find_names(const struct go_table *table, const char *const 
 	return 0;
 }
 
-/* Calls `fn` if the function's name, at `name`, ends in the one found. */
-static int go_table__report(const struct go_table *table, uint64_t name,
-			    const struct found_name *found, struct elf_function *function,
-			    elf_function_fn *fn, void *context)
-{
-	char bytes[GO_TABLE_PREFIX_MAX + GO_TABLE_ENDING_MAX];
-	size_t size = found->at - name + found->ending_size;
-	int err;
-
-	err = go_table__read(table, name, bytes, size);
-	if (err)
-		return err;
-	if (memchr(bytes, '\0', size) != bytes + size - 1)
-		return 0;
-	function->name = bytes;
-	return fn(context, function);
-}
-
 /* The lowest and the highest place where a name that was found may begin. */
 struct name_range {
 	uint64_t lowest, highest;
@@ -388,61 +365,133 @@ static struct name_range range_of(const struct found_name *names, size_t count)
 	return range;
 }
 
+/* A function with a name that ends as wanted. */
+struct match {
+	uint64_t row; /* number of its row */
+	uint64_t address, size;
+	char name[GO_TABLE_PREFIX_MAX + GO_TABLE_ENDING_MAX];
+};
+
+struct matches {
+	struct match match[MATCHES_MAX];
+	size_t count;
+};
+
+/* Notes the function of a row if its name, which begins at `name`, ends where one was found. */
+static int matches__note(struct matches *matches, const struct go_table *table, uint64_t row,
+			 uint64_t name, const struct found_name *names, size_t count)
+{
+	struct match *match;
+	size_t i, size;
+	int err;
+
+	for (i = 0; i < count; i++) {
+		if (name > names[i].at || names[i].at - name > GO_TABLE_PREFIX_MAX)
+			continue;
+		if (matches->count == MATCHES_MAX)
+			return -EBADMSG;
+		match = &matches->match[matches->count];
+		size = names[i].at - name + names[i].ending_size;
+		err = go_table__read(table, name, match->name, size);
+		if (err)
+			return err;
+		if (memchr(match->name, '\0', size) != match->name + size - 1)
+			continue;
+		match->row = row;
+		matches->count++;
+	}
+	return 0;
+}
+
+/* Looks through all functions for those with a name that was found. */
+static int matches__find(struct matches *matches, const struct go_table *table,
+			 const struct found_name *names, size_t count, struct window *rows,
+			 struct window *descriptions)
+{
+	/* A description begins with the function's address, then where its name is. */
+	const size_t name_at = row_size(table) / 2;
+	const struct name_range range = range_of(names, count);
+	uint64_t i, at, last_at = 0, name;
+	const uint8_t *bytes;
+	int err;
+
+	for (i = 0; i < table->count; i++) {
+		err = window__get(rows, table->rows + i * row_size(table), row_size(table), &bytes);
+		if (err)
+			return err;
+		at = row_description(table, bytes);
+		/* Linkers write them in the order of the functions. */
+		if (at > table->size || (i > 0 && at <= last_at))
+			return -EBADMSG;
+		last_at = at;
+		err = window__get(descriptions, table->functions + at, name_at + sizeof(uint32_t),
+				  &bytes);
+		if (err)
+			return err;
+		name = table->names + read32(bytes + name_at);
+		if (name < range.lowest || name > range.highest)
+			continue;
+		err = matches__note(matches, table, i, name, names, count);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Sets where the functions begin and how large they are: up to the begin of the next one. */
+static int matches__locate(struct matches *matches, const struct go_table *table)
+{
+	struct elf_word words[2 * MATCHES_MAX];
+	const bool is_relative = table->format >= GO_TABLE_1_18;
+	uint32_t relative;
+	struct match *match;
+	size_t i;
+	int err = 0;
+
+	for (i = 0; i < 2 * matches->count && !err; i++) {
+		uint64_t at = table->rows + (matches->match[i / 2].row + i % 2) * row_size(table);
+
+		words[i] = (struct elf_word){.address = table->address + at};
+		if (!is_relative)
+			continue;
+		err = go_table__read(table, at, &relative, sizeof(relative));
+		words[i].value = table->text + relative;
+	}
+	if (!err && !is_relative)
+		err = elf_file__read_words(table->file, words, 2 * matches->count);
+	for (i = 0; i < matches->count && !err; i++) {
+		match = &matches->match[i];
+		match->address = words[2 * i].value;
+		match->size = words[2 * i + 1].value - match->address;
+		if (match->size == 0 || match->size > TABLE_MAX_BYTES)
+			err = -EBADMSG;
+	}
+	return err;
+}
+
 int go_table__each_function(const struct go_table *table, const char *const *endings, size_t count,
 			    elf_function_fn *fn, void *context)
 {
-	const size_t entry_size = table->format >= GO_TABLE_1_18 ? 4 : 8;
 	struct window rows = {.table = table, .bytes = malloc(WINDOW_BYTES)};
 	struct window descriptions = {.table = table, .bytes = malloc(WINDOW_BYTES)};
 	struct found_name names[NAMES_MAX];
-	struct elf_function function;
-	uint64_t i, description, last_description = 0, name;
-	const uint8_t *row, *bytes;
-	struct name_range range;
-	unsigned int reports = 0;
-	size_t name_count, k;
+	struct matches matches = {.count = 0};
+	struct elf_function function = {0};
+	size_t name_count, i;
 	int err = -ENOMEM;
 
 	if (!rows.bytes || !descriptions.bytes)
 		goto out;
 	err = go_table__find_names(table, endings, count, &rows, names, &name_count);
-	range = range_of(names, name_count);
-	for (i = 0; !err && name_count > 0 && i < table->count; i++) {
-		err = window__get(&rows, table->rows + i * row_size(table),
-				  row_size(table) + entry_size, &row);
-		if (err)
-			break;
-		/* Linkers write them in the order of the functions. */
-		description = row_description(table, row);
-		if (i > 0 && description <= last_description) {
-			err = -EBADMSG;
-			break;
-		}
-		last_description = description;
-		if (description > table->size) {
-			err = -EBADMSG;
-			break;
-		}
-		err = window__get(&descriptions, table->functions + description,
-				  entry_size + sizeof(uint32_t), &bytes);
-		if (err)
-			break;
-		name = table->names + read32(bytes + entry_size);
-		if (name < range.lowest || name > range.highest)
-			continue;
-		function = (struct elf_function){.address = row_address(table, row)};
-		function.size = row_address(table, row + row_size(table)) - function.address;
-		if (function.size > table->size || function.size == 0)
-			err = -EBADMSG;
-		for (k = 0; !err && k < name_count; k++) {
-			if (name > names[k].at || names[k].at - name > GO_TABLE_PREFIX_MAX)
-				continue;
-			if (++reports > REPORTS_MAX)
-				err = -EBADMSG;
-			else
-				err = go_table__report(table, name, &names[k], &function, fn,
-						       context);
-		}
+	if (!err && name_count > 0)
+		err = matches__find(&matches, table, names, name_count, &rows, &descriptions);
+	if (!err)
+		err = matches__locate(&matches, table);
+	for (i = 0; i < matches.count && !err; i++) {
+		function.name = matches.match[i].name;
+		function.address = matches.match[i].address;
+		function.size = matches.match[i].size;
+		err = fn(context, &function);
 	}
 out:
 	free(rows.bytes);

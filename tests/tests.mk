@@ -140,12 +140,15 @@ fuzz: $(FUZZERS:%=$(O)/fuzz/%)
 			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ $(O)/fuzz/$$name.corpus || exit 1; \
 	done
 
+# Beside the library, what this one reads files with.
+$(O)/fuzz/go: $(SYMBOLS_SRC) tests/support/go_image.c
+
 # An offset of zero from NULL is defined by now, whatever clang 14 says.
 $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(LIB_SRC) Makefile
 	@mkdir -p $(@D)
 	$(CLANG) $(CPPFLAGS) -std=gnu11 -g -O1 -fno-strict-aliasing \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize=pointer-overflow \
 		-fno-sanitize-recover=all -o $@ \
-		$(filter %.c,$^) -lnghttp2
+		$(filter %.c,$^) -lnghttp2 -lelf -lZydis
 
 .PHONY: fuzz

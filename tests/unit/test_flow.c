@@ -4,6 +4,7 @@
  * farewells come out as text, one a line.
  */
 #include "flow/flow.h"
+#include "flow/held.h"
 #include "flow/waiting.h"
 #include "failing_alloc.h"
 #include "reasons.h"
@@ -1437,4 +1438,140 @@ Test(flow, each_allocation_fails_in_turn)
 {
 	fail_each_allocation(false);
 	fail_each_allocation(true);
+}
+
+/* ---- an answer that was read before the call returned that sent the question ---- */
+
+#define ANSWERED "7  GET /a 200 0/2 lost 0 tuple ok\n"
+
+/* What is read while a call writes that has not returned. */
+static void reads_meanwhile(const char *text)
+{
+	source.flags |= WIRE_WRITE_RUNS;
+	reads(text);
+	source.flags &= (uint8_t)~WIRE_WRITE_RUNS;
+}
+
+/* That call returns: it began before all that came since `since_ns`. */
+static void writes_since(const char *text, uint64_t since_ns)
+{
+	uint64_t step_ns = source.step_ns;
+
+	source.step_ns = 2 * (source.time_ns - since_ns) + 2;
+	writes(text);
+	source.step_ns = step_ns;
+}
+
+Test(flow, an_answer_waits_for_its_question)
+{
+	uint64_t begun_ns = source.time_ns;
+
+	source.time_ns += source.step_ns;
+	reads_meanwhile(RESPONSE);
+	expect("");
+	cr_expect_eq(flow__waits_until(flow), source.time_ns - source.step_ns + HELD_NS);
+	writes_since(REQUEST, begun_ns);
+	expect(ANSWERED);
+	cr_expect_eq(flow__waits_until(flow), 0);
+}
+
+Test(flow, pieces_of_an_answer_wait_in_order)
+{
+	uint64_t begun_ns = source.time_ns;
+
+	source.time_ns += source.step_ns;
+	reads_meanwhile("HTTP/1.1 200 OK\r\nContent-Le");
+	reads_meanwhile("ngth: 2\r\n\r\n");
+	reads_meanwhile("ok");
+	writes_since(REQUEST, begun_ns);
+	expect(ANSWERED);
+}
+
+/* What it wrote was left out, so that no record came. */
+Test(flow, a_later_read_tells_that_nothing_is_waited_for)
+{
+	writes(REQUEST);
+	reads_meanwhile("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+	reads("ok");
+	expect(ANSWERED);
+}
+
+Test(flow, an_answer_does_not_wait_for_a_later_call)
+{
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	expect("");
+	writes("GET /b HTTP/1.1\r\nHost: h\r\n\r\n");
+	expect(ANSWERED);
+	reads(RESPONSE);
+	expect("7  GET /b 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, an_answer_does_not_wait_for_ever)
+{
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	source.time_ns += HELD_NS - 2 * source.step_ns;
+	feed(source__tick(&source));
+	expect("");
+	feed(source__tick(&source));
+	expect(ANSWERED);
+	cr_expect_eq(flow__waits_until(flow), 0);
+}
+
+Test(flow, what_ends_a_connection_comes_after_what_waits)
+{
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect(ANSWERED);
+	source = source__of(7, OBJECT + 16);
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	feed(source__exit(&source));
+	expect(ANSWERED);
+	source = source__of(8, OBJECT);
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	feed(source__end(&source, 0, false));
+	expect("8  GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
+Test(flow, what_waits_is_bounded)
+{
+	char body[60000 + 1];
+	uint64_t begun_ns = source.time_ns;
+
+	memset(body, 'x', sizeof(body) - 1);
+	body[sizeof(body) - 1] = '\0';
+	source.time_ns += source.step_ns;
+	reads_meanwhile("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n");
+	for (int i = 0; i < 5; i++)
+		reads_meanwhile(body);
+	writes_since(REQUEST, begun_ns);
+	/* The question came too late. */
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("direct 7 1000/1 read skip to 300043\n"
+	       "7    200 0/300000 lost 0 tuple desync\n"
+	       "7  GET /a 0 0/0 lost 0 tuple no_response\n"
+	       "forget 7 1000/1\n");
+	cr_expect_eq(flow__counts(flow)->out_of_memory, 0);
+}
+
+Test(flow, without_memory_an_answer_goes_on_at_once)
+{
+	writes(REQUEST);
+	source.flags |= WIRE_WRITE_RUNS;
+	{
+		struct bytes record =
+			source__data(&source, WIRE_READ, bytes__str(RESPONSE), strlen(RESPONSE));
+		struct event event;
+
+		cr_assert_eq(intake__event(record, &event), 0);
+		failing_alloc__arm(0);
+		flow__event(flow, &event);
+		cr_expect(failing_alloc__disarm());
+		record__free(record);
+	}
+	expect(ANSWERED);
 }

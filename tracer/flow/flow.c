@@ -9,6 +9,7 @@
  * offered until one is the start of a message, and the probes are told to show only such calls.
  */
 #include "flow/flow.h"
+#include "flow/held.h"
 #include "flow/waiting.h"
 #include "proto/parser.h"
 
@@ -80,9 +81,11 @@ struct conn {
 	uint64_t tuple_ns; /* of the record by which the tuple last became known, or unknown */
 	bool ambiguous;	   /* its tuple was known and is not any more: no other one comes */
 	struct waiting_queue waiting;
+	struct held held; /* of what it has read */
 	struct process *process;
-	struct conn *prev, *next;	/* in flow.quiet */
-	struct conn *of_prev, *of_next; /* in process.conns */
+	struct conn *prev, *next;	    /* in flow.quiet */
+	struct conn *held_prev, *held_next; /* in flow.holding, when anything is held */
+	struct conn *of_prev, *of_next;	    /* in process.conns */
 	UT_hash_handle hh;
 };
 
@@ -97,7 +100,9 @@ struct flow {
 	struct flow_callbacks callbacks;
 	struct conn *conns;
 	struct process *processes;
-	struct conn *quiet; /* the one with the oldest event first */
+	struct conn *quiet;   /* the one with the oldest event first */
+	struct conn *holding; /* the one that began to hold first */
+	size_t held_bytes;
 	struct exchange_pool pool;
 	struct waiting waiting;
 	uint64_t now_ns; /* of the event under way */
@@ -185,12 +190,24 @@ static void conn__drop_parser(struct conn *conn)
 	conn->pairing = NULL;
 }
 
+/* Takes it from those that hold something. */
+static void flow__let_go(struct flow *flow, struct conn *conn)
+{
+	if (!conn->held.first_ns)
+		return;
+	flow->held_bytes -= conn->held.events.size;
+	DL_DELETE2(flow->holding, conn, held_prev, held_next);
+	held__clear(&conn->held);
+}
+
 /* Takes it out of all tables; its exchanges have been handed on, or are dropped. */
 static void flow__remove(struct flow *flow, struct conn *conn)
 {
 	if (conn->directed && flow->callbacks.forget)
 		flow->callbacks.forget(flow->callbacks.context, conn->key.pid, &conn->info.id);
 	conn__drop_parser(conn);
+	flow__let_go(flow, conn);
+	held__free(&conn->held);
 	waiting__drop(&flow->waiting, &conn->waiting);
 	HASH_DELETE(hh, flow->conns, conn);
 	DL_DELETE(flow->quiet, conn);
@@ -198,8 +215,11 @@ static void flow__remove(struct flow *flow, struct conn *conn)
 	free(conn);
 }
 
+static void flow__release(struct flow *flow, struct conn *conn);
+
 static void flow__end(struct flow *flow, struct conn *conn, enum end_kind kind, uint64_t time_ns)
 {
+	flow__release(flow, conn);
 	if (conn->ops)
 		conn->ops->end(conn->parser, WIRE_READ, kind, time_ns);
 	waiting__release(&flow->waiting, &conn->waiting);
@@ -238,6 +258,7 @@ static struct conn *flow__new_conn(struct flow *flow, const struct event *event)
 	conn->info.from_start = event->from_start;
 	conn->info.counts = &flow->counts.protocol;
 	conn->process = process;
+	held__init(&conn->held);
 	HASH_ADD(hh, flow->conns, key, sizeof(conn->key), conn);
 	if (!conn->hh.tbl) {
 		free(conn);
@@ -559,10 +580,9 @@ static bool conn__walk_is_right(const struct conn *conn, enum wire_direction dir
 	return since && walk_from == WIRE_WALK_FROM(conn->streams[direction].position - since);
 }
 
-static void flow__data(struct flow *flow, const struct event *event)
+static void flow__take_data(struct flow *flow, struct conn *conn, const struct event *event)
 {
 	enum wire_direction direction = event->data.direction;
-	struct conn *conn = flow__conn(flow, event, true);
 	struct bytes bytes = event->data.bytes;
 	struct passage when = {
 		.first_ns = event->data.start_ns,
@@ -573,10 +593,6 @@ static void flow__data(struct flow *flow, const struct event *event)
 	struct stream *stream;
 	uint64_t lost, begin;
 
-	if (!conn) {
-		flow->counts.out_of_memory++;
-		return;
-	}
 	stream = &conn->streams[direction];
 	if (event->data.position < stream->position || event->data.lost_bytes < stream->lost_bytes)
 		return; /* no recording of ours: streams only go on */
@@ -610,6 +626,56 @@ static void flow__data(struct flow *flow, const struct event *event)
 		flow__advise(flow, conn, direction, event->data.walk_from);
 }
 
+/* What is held of a connection goes on. */
+static void flow__release(struct flow *flow, struct conn *conn)
+{
+	struct event event;
+	size_t at = 0;
+
+	while (held__next(&conn->held, &at, &event))
+		flow__take_data(flow, conn, &event);
+	flow__let_go(flow, conn);
+}
+
+static void flow__release_due(struct flow *flow)
+{
+	while (flow->holding && flow->holding->held.first_ns + HELD_NS <= flow->now_ns)
+		flow__release(flow, flow->holding);
+}
+
+/* Holds what was read, until what was being written then is here. False: it must go on. */
+static bool flow__hold(struct flow *flow, struct conn *conn, const struct event *event)
+{
+	size_t before = conn->held.events.size;
+
+	if (!event->data.write_runs || flow->held_bytes >= HELD_MAX_ALL_BYTES ||
+	    held__add(&conn->held, event))
+		return false;
+	if (!before)
+		DL_APPEND2(flow->holding, conn, held_prev, held_next);
+	flow->held_bytes += conn->held.events.size - before;
+	return true;
+}
+
+static void flow__data(struct flow *flow, const struct event *event)
+{
+	struct conn *conn = flow__conn(flow, event, true);
+
+	if (!conn) {
+		flow->counts.out_of_memory++;
+		return;
+	}
+	if (event->data.direction == WIRE_READ) {
+		if (flow__hold(flow, conn, event))
+			return;
+		flow__release(flow, conn);
+	} else if (conn->held.first_ns < event->data.start_ns) {
+		flow__release(flow, conn); /* it is another call than those waited for */
+	}
+	flow__take_data(flow, conn, event);
+	flow__release(flow, conn);
+}
+
 /* The probes walked over frames and left them out; what was lost came before. */
 static void flow__frames(struct flow *flow, const struct event *event)
 {
@@ -627,6 +693,7 @@ static void flow__frames(struct flow *flow, const struct event *event)
 
 	if (!conn || conn->info.id.generation != event->connection.generation)
 		return;
+	flow__release(flow, conn);
 	stream = &conn->streams[direction];
 	if (event->frames.position < stream->position ||
 	    event->frames.lost_bytes < stream->lost_bytes)
@@ -652,6 +719,7 @@ static void flow__close(struct flow *flow, const struct event *event)
 
 	if (!conn)
 		return;
+	flow__release(flow, conn);
 	for (int d = 0; d < 2; d++) {
 		struct stream *stream = &conn->streams[d];
 		uint64_t lost = event->close.lost_bytes[d] - stream->lost_bytes;
@@ -759,13 +827,19 @@ void flow__event(struct flow *flow, const struct event *event)
 	case EVENT_TICK:
 		break;
 	}
+	flow__release_due(flow);
 	/* Last: what this event tells of a socket still counts. */
 	waiting__release_due(&flow->waiting, event->time_ns);
 }
 
 uint64_t flow__waits_until(const struct flow *flow)
 {
-	return waiting__until(&flow->waiting);
+	uint64_t waits = waiting__until(&flow->waiting), held;
+
+	if (!flow->holding)
+		return waits;
+	held = flow->holding->held.first_ns + HELD_NS;
+	return waits && waits < held ? waits : held;
 }
 
 void flow__free(struct flow *flow)

@@ -84,6 +84,7 @@ static int data_event(struct bytes record, struct event *event)
 	event->data.other_position = data.other_position;
 	event->data.other_lost_bytes = data.other_lost_bytes;
 	event->data.call_start = data.flags & WIRE_CALL_START;
+	event->data.write_runs = data.flags & WIRE_WRITE_RUNS;
 	event->data.moved = data.moved;
 	set_tcp(&data, event);
 	event->data.bytes = bytes__from(record, sizeof(data));

@@ -46,6 +46,7 @@ struct event {
 			uint64_t other_position;
 			uint64_t other_lost_bytes;
 			bool call_start;
+			bool write_runs;     /* see WIRE_WRITE_RUNS */
 			bool tcp_seq;	     /* tcp.seq and .ack are known */
 			bool tcp_state;	     /* tcp.rtt_us and .retransmits are known */
 			struct wire_tcp tcp; /* what is not known is zero */
