@@ -17,6 +17,7 @@
  */
 #include "ciphertext.h"
 #include "frames.h"
+#include "hpack.h"
 
 /*
  * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
@@ -675,6 +676,27 @@ static __noinline int note_unnested(struct connection_state *state, struct call 
 	return 0;
 }
 
+/* Remembers what a call has read, which is about to be committed; see hpack.h. */
+static __noinline void note_read(const struct connection_state *state, const struct call *call)
+{
+	__u32 head = call->moved < READ_HEAD_BYTES ? call->moved : READ_HEAD_BYTES;
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread_read read = {
+		.connection = {.pid = id >> 32, .object = call->object},
+		.generation = state->generation,
+		.buffer = call->buffer,
+		.size = call->moved,
+		.position = state->position[WIRE_READ],
+	};
+
+	asm volatile("" : "+r"(head)); /* the bound is for the verifier */
+	if (head > sizeof(read.head))
+		head = sizeof(read.head);
+	if (bpf_probe_read_user(read.head, head, (void *)read.buffer))
+		read.size = 0;
+	bpf_map_update_elem(&reads, &id, &read, BPF_ANY);
+}
+
 /*
  * What follows the return of a call, for all functions in one program: the verifier walks it once,
  * not once for each function. The call is the one just above the top of the thread's stack.
@@ -706,6 +728,8 @@ static __always_inline int commit_call(struct pt_regs *ctx, bool can_walk)
 			outer->tuple = state->tuple;
 	}
 	settle_tcp(state, call);
+	if (shared.note_reads && call->moved && call->counted && call->direction == WIRE_READ)
+		note_read(state, call);
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1, can_walk);
 	if (call->direction == WIRE_READ && call->moved && state->record.known == PLACE_OF_FIRST)
