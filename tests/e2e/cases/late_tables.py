@@ -101,7 +101,7 @@ def join_again_and_again(test, client, ends):
             check(all(complete[end][first:]), f"{end}: not complete again: {complete[end]}")
 
 
-@case("bpf", "node", limit=60)
+@case("bpf", "bpf_loop", "node", limit=60)
 def node_and_node(test):
     server = NodeServer(test, "node_h2_server.js")
     client = LateClient(test, "/usr/bin/node", "late_client.js", server.port)
@@ -109,7 +109,7 @@ def node_and_node(test):
                          {"client": client.pid, "server": server.pid})
 
 
-@case("bpf", "h2load", "/usr/bin/php", limit=60)
+@case("bpf", "bpf_loop", "h2load", "/usr/bin/php", limit=60)
 def libcurl_and_nghttpd(test):
     server = Nghttpd(test)
     client = LateClient(test, "/usr/bin/php", "late_client.php", server.port)
@@ -117,7 +117,7 @@ def libcurl_and_nghttpd(test):
                          {"client": client.pid, "server": server.pid})
 
 
-@case("bpf", "nginx", "/usr/bin/php", limit=60)
+@case("bpf", "bpf_loop", "nginx", "/usr/bin/php", limit=60)
 def libcurl_of_a_server_that_cannot_be_asked(test):
     """nginx has HPACK code of its own: what the client's end knows is whole all the same."""
     server = Nginx(test, workers=1, http2=True)
