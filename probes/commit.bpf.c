@@ -334,15 +334,16 @@ static __noinline int note_unnested(struct connection_state *state, struct call 
 static __noinline void note_read(const struct connection_state *state, const struct call *call,
 				 const struct thread_key *key)
 {
-	__u64 size = call->moved;
+	__u32 size = call->moved < READ_HEAD_BYTES ? call->moved : READ_HEAD_BYTES;
 	struct thread_read read = {
 		.connection = key_of(call->object),
 		.generation = state->generation,
 		.buffer = call->buffer,
-		.size = size,
+		.size = call->moved,
 		.position = state->position[WIRE_READ],
 	};
 
+	asm volatile("" : "+r"(size)); /* the bound is for the verifier */
 	if (size > sizeof(read.head))
 		size = sizeof(read.head);
 	if (bpf_probe_read_user(read.head, size, (void *)read.buffer))
