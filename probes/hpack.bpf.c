@@ -349,18 +349,21 @@ int h2_send_exit(struct pt_regs *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid(), size = PT_REGS_RC(ctx);
 	struct place place = {.when = WIRE_TABLE_AFTER, .direction = WIRE_WRITE};
-	struct send *send = bpf_map_lookup_elem(&sends, &id);
+	struct send *entered = bpf_map_lookup_elem(&sends, &id);
 	struct session_key key = {.pid = id >> 32};
 	__u8 head[FRAME_HEAD_BYTES] = {};
 	struct session *session;
+	struct send send;
 
 	stay_on_kernel_stack(ctx);
-	if (!send || send->stack != stack_at_entry(ctx, true))
+	if (!entered || entered->stack != stack_at_entry(ctx, true))
 		return 0;
-	key.session = send->session;
+	send = *entered;
+	bpf_map_delete_elem(&sends, &id);
+	key.session = send.session;
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session || session->ambiguous || (__s64)size < FRAME_HEAD_BYTES ||
-	    bpf_probe_read_user(&place.frame, sizeof(place.frame), (void *)send->data_at) ||
+	    bpf_probe_read_user(&place.frame, sizeof(place.frame), (void *)send.data_at) ||
 	    bpf_probe_read_user(head, sizeof(head), (void *)place.frame) ||
 	    head[3] != FRAME_HEADERS)
 		return 0;

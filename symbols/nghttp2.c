@@ -51,7 +51,7 @@ struct search {
 
 struct calls {
 	uint64_t targets[CALLS_MAX];
-	uint64_t returns[CALLS_MAX]; /* addresses behind them */
+	uint64_t returns[CALLS_MAX]; /* addresses of sites behind them */
 	size_t count;
 };
 
@@ -124,9 +124,45 @@ static int file__table_at(const struct elf_file *file, int fd, const struct elf_
 	return err;
 }
 
+/* Whether code jumps to behind `from`, up to `to`. */
+static bool code__jumps_between(const struct code_part *code, size_t from, size_t to)
+{
+	struct instruction instruction;
+
+	for (size_t at = 0; at < code->size; at += instruction.length) {
+		if (instruction__decode(code->code, code->size, at, &instruction))
+			break;
+		if ((instruction.flow == FLOW_JUMP || instruction.flow == FLOW_BRANCH) &&
+		    instruction.target > (int64_t)from && instruction.target <= (int64_t)to)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Where behind a call, which returns to `from`, its result is probed: at an instruction that the
+ * kernel emulates, where there is one in the straight line (often the jump that tests the result).
+ */
+static size_t code__site_behind(const struct code_part *code, size_t from,
+				const struct emulated *emulated)
+{
+	struct instruction instruction;
+
+	for (size_t at = from; at < code->size; at += instruction.length) {
+		if (instruction__decode(code->code, code->size, at, &instruction))
+			break;
+		if (emulated__covers(emulated, instruction.class))
+			return code__jumps_between(code, from, at) ? from : at;
+		if (instruction.flow != FLOW_NEXT || instruction.writes_result ||
+		    instruction.stack != STACK_KEPT)
+			break;
+	}
+	return from;
+}
+
 /* The functions that one calls directly, in the straight reading of its code. */
 static int file__calls(const struct elf_file *file, int fd, const struct elf_function *function,
-		       struct calls *ret_calls)
+		       const struct emulated *emulated, struct calls *ret_calls)
 {
 	struct instruction instruction;
 	struct code_part code;
@@ -146,7 +182,8 @@ static int file__calls(const struct elf_file *file, int fd, const struct elf_fun
 		ret_calls->targets[ret_calls->count] =
 			function->address + (uint64_t)instruction.target;
 		ret_calls->returns[ret_calls->count++] =
-			function->address + at + instruction.length;
+			function->address +
+			code__site_behind(&code, at + instruction.length, emulated);
 	}
 	free(code.code);
 	return 0;
@@ -239,7 +276,7 @@ static int file__send(const struct elf_file *file, int fd, const struct search *
 	int err = 0;
 
 	for (size_t i = 0; i < 3 && !err; i++)
-		err = file__calls(file, fd, &search->functions[callers[i]], &calls[i]);
+		err = file__calls(file, fd, &search->functions[callers[i]], emulated, &calls[i]);
 	for (size_t i = 1; i < 3 && !err && !send.address; i++)
 		send = file__common_callee(file, &calls[0], &calls[i]);
 	if (err || !send.address || file__is_stub(file, fd, &send))

@@ -26,7 +26,7 @@ struct nghttp2_code {
 	size_t receive_count;
 	struct placement_site receives[NGHTTP2_RECEIVES];
 	struct placement_site send;	   /* nghttp2_session_mem_send_internal */
-	uint64_t returns[NGHTTP2_RETURNS]; /* file offsets behind its calls */
+	uint64_t returns[NGHTTP2_RETURNS]; /* file offsets behind its calls, the result in place */
 	size_t return_count;		   /* 0: it is not known which function it is */
 	/* struct nghttp2_hd_context from the beginning of struct nghttp2_session */
 	uint32_t inflater_at;
