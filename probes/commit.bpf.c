@@ -5,6 +5,7 @@
  */
 #include "call.h"
 #include "frames.h"
+#include "hpack.h"
 #include "openssl_object.h"
 
 /*
@@ -329,11 +330,33 @@ static __noinline int note_unnested(struct connection_state *state, struct call 
 	return 0;
 }
 
+/* Remembers what a call has read, which is about to be committed; see hpack.h. */
+static __noinline void note_read(const struct connection_state *state, const struct call *call,
+				 const struct thread_key *key)
+{
+	__u32 size = call->moved < READ_HEAD_BYTES ? call->moved : READ_HEAD_BYTES;
+	struct thread_read read = {
+		.connection = key_of(call->object),
+		.generation = state->generation,
+		.buffer = call->buffer,
+		.size = call->moved,
+		.position = state->position[WIRE_READ],
+	};
+
+	asm volatile("" : "+r"(size)); /* the bound is for the verifier */
+	if (size > sizeof(read.head))
+		size = sizeof(read.head);
+	if (bpf_probe_read_user(read.head, size, (void *)read.buffer))
+		read.size = 0;
+	bpf_map_update_elem(&reads, key, &read, BPF_ANY);
+}
+
 /*
  * What follows the return of a call, for all functions in one program: the verifier walks it once,
  * not once for each function. The call is the one just above the top of the thread's stack.
  */
-static __always_inline void commit_call(struct thread *thread, bool can_walk)
+static __always_inline void commit_call(struct thread *thread, const struct thread_key *key,
+					bool can_walk)
 {
 	struct connection_state *state;
 	struct call *call, *outer;
@@ -358,6 +381,8 @@ static __always_inline void commit_call(struct thread *thread, bool can_walk)
 			outer->tuple = state->tuple;
 	}
 	settle_tcp(state, call);
+	if (shared.note_reads && call->moved && call->counted && call->direction == WIRE_READ)
+		note_read(state, call, key);
 	if (call->moved && call->counted && call->direction <= WIRE_WRITE)
 		commit(state, call, call->direction & 1, can_walk);
 	if (call->direction == WIRE_READ && call->moved && state->record.known == PLACE_OF_FIRST)
@@ -387,7 +412,7 @@ static __always_inline int commit_returned(struct pt_regs *ctx, bool can_walk)
 	}
 	if (!thread)
 		return 0;
-	commit_call(thread, can_walk);
+	commit_call(thread, &key, can_walk);
 	if (!key.goroutine)
 		return 0;
 	if (thread->depth < MAX_DEPTH) {

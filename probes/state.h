@@ -14,7 +14,8 @@
 #define COOKIE_LIBRARY(cookie) ((cookie)&0xff) /* enum wire_library */
 #define COOKIE_RETURN	       0x100 /* by uretprobe: the return address is off the stack already */
 #define COOKIE_SPILLED	       0x200 /* Go: at a return, the arguments are still on the stack */
-#define COOKIE_STACK_SHIFT     32    /* from here: bytes that the stack has grown since the entry */
+#define COOKIE_TABLE_SHIFT     12 /* from here, 20 bits: where a table is in a session (hpack.h) */
+#define COOKIE_STACK_SHIFT     32 /* from here: bytes that the stack has grown since the entry */
 
 /* struct traced_process.flags */
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
@@ -167,6 +168,14 @@ struct stream_directive {
 	__u64 walk_from; /* the walk that is right (WIRE_WALK_FROM); 0: none is known to be */
 };
 
+/* That the program wants the HPACK table of a stream. It is the probes' to delete when they gave
+ * it, or tried that often; see hpack.h. */
+struct table_wish {
+	__u64 generation;
+	__u32 tries;
+	__u32 pad;
+};
+
 /* shared.consumer */
 enum consumer_state {
 	CONSUMER_BUSY = 0,  /* it was woken, or looks by itself: no wakeup needed */
@@ -184,6 +193,8 @@ struct shared {
 	__u32 wake_always;	    /* for comparison: a wakeup for each record */
 	__u32 ciphertext_processes; /* how many have TRACED_CIPHERTEXT */
 	__u32 go_seen;		    /* a process has TRACED_GO or TRACED_GO_STACK */
+	__u32 note_reads;	    /* what is read is noted for hpack.h: there are wishes */
+	__u32 pad;
 };
 
 #endif

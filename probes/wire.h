@@ -16,7 +16,7 @@
 #endif
 
 /* Raised when a record's layout or meaning changes; a recording of another version is refused. */
-#define WIRE_VERSION 5
+#define WIRE_VERSION 6
 
 enum wire_type {
 	WIRE_DATA = 1, /* struct wire_data: bytes that a TLS call moved */
@@ -27,6 +27,7 @@ enum wire_type {
 	WIRE_SOCKET,   /* struct wire_socket: a connection's socket was found after its data */
 	WIRE_TICK,     /* struct wire_header alone: made by capture, time went on without records */
 	WIRE_FRAMES,   /* struct wire_frames: what the probes left out of a stream of HTTP/2 */
+	WIRE_TABLE,    /* struct wire_table: the target's own HPACK table of a stream */
 	/* The rest is for capture alone, never recorded and refused by intake. */
 	WIRE_EXEC = 64, /* struct wire_exec: a process runs another executable */
 	WIRE_FORK,	/* struct wire_fork: a traced process made a child, traced as well */
@@ -174,6 +175,44 @@ struct wire_frames {
 	__u8 count;
 	__u8 pad[6];
 	struct wire_frames_stream streams[];
+};
+
+/* Beyond, a table is not reported. */
+#define WIRE_TABLE_MAX_BYTES   65536
+#define WIRE_TABLE_MAX_ENTRIES (WIRE_TABLE_MAX_BYTES / 32)
+
+/* What is kept of a frame to know it again: its head, and the beginning of its payload. */
+#define WIRE_TABLE_FRAME_BYTES 64
+
+/* At what place of its stream a table was as it is told. */
+enum wire_table_when {
+	WIRE_TABLE_BEFORE = 1, /* header blocks up to `position` have changed it, no others */
+	WIRE_TABLE_AFTER,      /* the block that begins with the frame `frame` was the last */
+};
+
+/* Its name and value follow. */
+struct wire_table_entry {
+	__u32 name_bytes;
+	__u32 value_bytes;
+};
+
+/*
+ * The dynamic table (RFC 7541 2.3.2) of one direction, whole, as the target's own code has it. The
+ * entries follow the struct, the oldest first, without padding.
+ */
+struct wire_table {
+	struct wire_header header;
+	struct wire_connection connection;
+	__u64 position;
+	__u32 max_bytes;  /* what it may hold now, by RFC 7541 4.1 */
+	__u32 size_bytes; /* what it holds */
+	__u32 count;
+	__u8 direction;
+	__u8 when;	  /* enum wire_table_when */
+	__u8 frame_bytes; /* of WIRE_TABLE_AFTER: all of the frame, or WIRE_TABLE_FRAME_BYTES */
+	__u8 pad;
+	__u8 frame[WIRE_TABLE_FRAME_BYTES];
+	__u8 entries[];
 };
 
 /* positions and losses are indexed by enum wire_direction. */

@@ -420,9 +420,10 @@ static int find_functions(struct elf_file *file, const struct marks *marks, stru
 
 	code->found_by = "ELF symbols";
 	err = elf_file__each_function(file, search__note, &search);
-	if (err)
+	if (err == -ENOMEM)
 		return err;
-	code->has_symbols = search__has_tls(&search);
+	/* Nothing needs them to run, so they may be damaged. */
+	code->has_symbols = !err && search__has_tls(&search);
 	if (!code->has_symbols) {
 		search = (struct search){0};
 		err = find_table(marks, &table, &code->found_by);

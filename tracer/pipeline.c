@@ -31,6 +31,13 @@ static void on_directive(void *context, const struct directive *directive)
 	pipeline->callbacks.directive(pipeline->callbacks.context, directive);
 }
 
+static void on_table(void *context, const struct table_request *request)
+{
+	struct pipeline *pipeline = context;
+
+	pipeline->callbacks.table(pipeline->callbacks.context, request);
+}
+
 static void on_forget(void *context, uint32_t pid, const struct wire_connection *connection)
 {
 	struct pipeline *pipeline = context;
@@ -52,6 +59,7 @@ int pipeline__new(const struct policy *policy, const struct pipeline_callbacks *
 		return -ENOMEM;
 	pipeline->callbacks = *callbacks;
 	flow_callbacks.directive = callbacks->directive ? on_directive : NULL;
+	flow_callbacks.table = callbacks->table ? on_table : NULL;
 	flow_callbacks.forget = callbacks->forget ? on_forget : NULL;
 	err = flow__new(&flow_callbacks, &pipeline->flow);
 	if (!err)

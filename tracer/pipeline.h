@@ -14,6 +14,7 @@ struct pipeline_callbacks {
 	void (*entry)(void *context, const struct entry *entry);
 	/* As in flow.h; NULL in a replay. */
 	void (*directive)(void *context, const struct directive *directive);
+	void (*table)(void *context, const struct table_request *request);
 	void (*forget)(void *context, uint32_t pid, const struct wire_connection *connection);
 };
 

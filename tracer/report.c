@@ -126,6 +126,10 @@ void report__totals(const struct report *report, const struct pipeline *pipeline
 			    " times out of place",
 			    counts->streams_given_up, counts->blocks_refused, counts->tables_reset,
 			    counts->places_lost);
+	if (counts->tables_adopted || counts->tables_refused)
+		log_verbose("HTTP/2: %" PRIu64 " header tables taken over from targets, %" PRIu64
+			    " refused",
+			    counts->tables_adopted, counts->tables_refused);
 	log_notice("%" PRIu64 " requests, %" PRIu64 " events lost, %" PRIu64
 		   " without a connection",
 		   report->written, lost, report->without_connection);

@@ -97,6 +97,14 @@ static void on_directive(void *context, const struct directive *directive)
 		capture__direct(trace->capture, directive);
 }
 
+static void on_table(void *context, const struct table_request *request)
+{
+	struct trace *trace = context;
+
+	if (trace->capture)
+		capture__request_table(trace->capture, request);
+}
+
 static void on_forget(void *context, uint32_t pid, const struct wire_connection *connection)
 {
 	struct trace *trace = context;
@@ -152,6 +160,7 @@ static int trace__prepare_output(struct trace *trace)
 		.context = trace,
 		.entry = on_entry,
 		.directive = on_directive,
+		.table = on_table,
 		.forget = on_forget,
 	};
 	int status;

@@ -106,6 +106,41 @@ struct bytes source__frames(struct source *source, enum wire_direction direction
 			      bytes__of(streams, count * sizeof(streams[0])));
 }
 
+struct bytes source__table(struct source *source, enum wire_direction direction, struct bytes frame,
+			   const char *const *fields, size_t count)
+{
+	struct wire_table table = {
+		.connection = source->connection,
+		.position = source->position[direction],
+		.max_bytes = 4096,
+		.count = (uint32_t)count,
+		.direction = direction,
+		.when = frame.size ? WIRE_TABLE_AFTER : WIRE_TABLE_BEFORE,
+		.frame_bytes = (uint8_t)frame.size,
+	};
+	uint8_t entries[4096];
+	size_t size = 0;
+
+	if (frame.size)
+		memcpy(table.frame, frame.data, frame.size);
+	for (size_t i = 0; i < count; i++) {
+		struct bytes name = bytes__str(fields[2 * i]),
+			     value = bytes__str(fields[2 * i + 1]);
+		struct wire_table_entry entry = {(uint32_t)name.size, (uint32_t)value.size};
+
+		if (size + sizeof(entry) + name.size + value.size > sizeof(entries))
+			abort();
+		memcpy(entries + size, &entry, sizeof(entry));
+		size += sizeof(entry);
+		memcpy(entries + size, name.data, name.size);
+		size += name.size;
+		memcpy(entries + size, value.data, value.size);
+		size += value.size;
+		table.size_bytes += (uint32_t)(name.size + value.size + 32);
+	}
+	return source__record(source, WIRE_TABLE, &table, sizeof(table), bytes__of(entries, size));
+}
+
 struct bytes source__socket(struct source *source)
 {
 	struct wire_socket found = {.connection = source->connection, .tuple = source->tuple};

@@ -40,6 +40,12 @@ struct bytes source__close(struct source *source, enum wire_close_reason reason)
 struct bytes source__frames(struct source *source, enum wire_direction direction,
 			    const struct wire_frames_stream *streams, size_t count, uint32_t left,
 			    uint32_t stream);
+/*
+ * The HPACK table of a direction, as of source->position, or as of after the block that begins with
+ * `frame`, where that is not empty. `fields` are names and values in turn, the oldest first.
+ */
+struct bytes source__table(struct source *source, enum wire_direction direction, struct bytes frame,
+			   const char *const *fields, size_t count);
 struct bytes source__socket(struct source *source);
 struct bytes source__tick(struct source *source);
 struct bytes source__process(struct source *source, const char *path);

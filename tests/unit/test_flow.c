@@ -99,9 +99,18 @@ static void on_forget(void *context, uint32_t pid, const struct wire_connection 
 	      (unsigned long long)connection->generation);
 }
 
+static void on_table(void *context, const struct table_request *request)
+{
+	print("table %u %llx/%llu %s%s\n", request->pid,
+	      (unsigned long long)request->connection.object,
+	      (unsigned long long)request->connection.generation,
+	      request->direction == WIRE_WRITE ? "write" : "read", request->want ? "" : " not");
+}
+
 static const struct flow_callbacks callbacks = {
 	.exchange = on_exchange,
 	.directive = on_directive,
+	.table = on_table,
 	.forget = on_forget,
 };
 
@@ -1574,4 +1583,92 @@ Test(flow, without_memory_an_answer_goes_on_at_once)
 		record__free(record);
 	}
 	expect(ANSWERED);
+}
+
+/* HEADERS with END_STREAM; a block of 4 bytes. */
+#define LATE_REQUEST(id)  "\0\0\4\1\5\0\0\0" id "\x82\x87\x84\xbe"
+#define LATE_RESPONSE(id) "\0\0\1\1\5\0\0\0" id "\x88"
+
+static void call_h2(enum wire_direction direction, const char *bytes, size_t size)
+{
+	feed(source__data(&source, direction, bytes__of(bytes, size), (uint32_t)size));
+}
+
+#define READS(frame)  call_h2(WIRE_READ, frame, sizeof(frame) - 1)
+#define WRITES(frame) call_h2(WIRE_WRITE, frame, sizeof(frame) - 1)
+
+static struct bytes a_table(uint64_t back)
+{
+	static const char *const fields[] = {"user-agent", "thing/1.0"};
+	struct bytes record;
+
+	source.position[WIRE_READ] -= back;
+	record = source__table(&source, WIRE_READ, bytes__of(NULL, 0), fields, 1);
+	source.position[WIRE_READ] += back;
+	return record;
+}
+
+Test(flow, a_table_is_asked_for_where_something_is_unknown)
+{
+	const struct protocol_counts *counts = &flow__counts(flow)->protocol;
+
+	source.flags = WIRE_CALL_START;
+	READS(LATE_REQUEST("\3"));
+	expect("table 7 1000/1 read\n");
+	WRITES(LATE_RESPONSE("\3"));
+	expect("7  GET / 200 0/0 lost 0 tuple unknown_headers\n");
+	/* It is asked for again, but not at once; in the other direction all is known. */
+	READS(LATE_REQUEST("\5"));
+	WRITES(LATE_RESPONSE("\5"));
+	expect("7  GET / 200 0/0 lost 0 tuple unknown_headers\n");
+	source.time_ns += 1000000000;
+	READS(LATE_REQUEST("\7"));
+	expect("table 7 1000/1 read\n");
+	WRITES(LATE_RESPONSE("\7"));
+	expect("7  GET / 200 0/0 lost 0 tuple unknown_headers\n");
+	/* Not of what did not pass, of another connection, or of another generation. */
+	source.position[WIRE_READ] += 100;
+	feed(a_table(0));
+	source.position[WIRE_READ] -= 100;
+	source.connection.generation = 2;
+	feed(a_table(0));
+	source.connection.generation = 1;
+	source.connection.object++;
+	feed(a_table(0));
+	source.connection.object--;
+	expect("");
+	cr_expect_eq(counts->tables_adopted, 0);
+	/* As of before the call that passed last. */
+	feed(a_table(sizeof(LATE_REQUEST("\7")) - 1));
+	expect("table 7 1000/1 read not\n");
+	cr_expect_eq(counts->tables_adopted, 1);
+	READS(LATE_REQUEST("\x9"));
+	WRITES(LATE_RESPONSE("\x9"));
+	expect("7  GET / 200 0/0 lost 0 tuple ok\n");
+	feed(source__close(&source, WIRE_CLOSE_FREE));
+	expect("forget 7 1000/1\n");
+}
+
+Test(flow, a_table_that_never_comes_is_not_asked_for_without_end)
+{
+	unsigned int asked = 0;
+
+	source.flags = WIRE_CALL_START;
+	source.step_ns = 1000000000;
+	observed.size = 0;
+	for (int i = 0; i < 100; i++) {
+		READS(LATE_REQUEST("\3"));
+		asked += !!strstr(observed.text, "table 7");
+		observed.size = 0;
+		observed.text[0] = '\0';
+	}
+	cr_expect_eq(asked, 50);
+}
+
+Test(flow, a_table_of_what_is_no_http2)
+{
+	reads(REQUEST);
+	feed(a_table(0));
+	writes(RESPONSE);
+	expect("7  GET /a 200 0/2 lost 0 tuple ok\n");
 }

@@ -135,6 +135,19 @@ Test(go, symbols_come_first)
 	cr_expect_eq(code.functions[GO_TLS_CLOSE].offset, 0);
 }
 
+Test(go, damaged_symbols_do_not_matter)
+{
+	static struct go_image image;
+	Elf64_Ehdr *header = (Elf64_Ehdr *)image.bytes;
+	struct go_code code;
+
+	go_image__make(&image, GO_TABLE_1_20, GO_IMAGE_SYMBOLS);
+	/* The section of symbols, which others follow: of their names, and of sections' names. */
+	((Elf64_Shdr *)(image.bytes + header->e_shoff))[header->e_shnum - 3].sh_link = 0;
+	cr_assert_eq(code_of(&image, &code), 0);
+	expect_all(&image, &code, "section .gopclntab", GO_TABLE_1_20, GO_IMAGE_SYMBOLS);
+}
+
 Test(go, a_program_without_tls_has_none)
 {
 	static struct go_image image;

@@ -317,6 +317,82 @@ Test(intake, frames)
 	}
 }
 
+#define FRAME "\0\0\1\1\5\0\0\0\3\x82"
+
+static const char *const table_fields[] = {"name", "value", "x-empty", "", "n", "v"};
+
+static struct bytes table_record(void)
+{
+	source.position[WIRE_READ] = 1000;
+	return source__table(&source, WIRE_READ, bytes__of(NULL, 0), table_fields, 3);
+}
+
+static struct bytes table_after_record(void)
+{
+	return source__table(&source, WIRE_WRITE, bytes__of(FRAME, sizeof(FRAME) - 1), table_fields,
+			     3);
+}
+
+Test(intake, table)
+{
+	struct bytes record = table_record();
+
+	cr_assert_eq(intake__event(record, &event), 0);
+	cr_expect_eq(event.type, EVENT_TABLE);
+	cr_expect_eq(event.table.direction, WIRE_READ);
+	cr_expect_eq(event.table.when, WIRE_TABLE_BEFORE);
+	cr_expect_eq(event.table.position, 1000);
+	cr_expect_eq(event.table.max_bytes, 4096);
+	cr_expect_eq(event.table.frame.size, 0);
+	cr_expect_eq(event.table.entries.size, record.size - sizeof(struct wire_table));
+	record__free(record);
+	record = table_after_record();
+	cr_assert_eq(intake__event(record, &event), 0);
+	cr_expect_eq(event.table.when, WIRE_TABLE_AFTER);
+	cr_expect(bytes__equal(event.table.frame, bytes__of(FRAME, sizeof(FRAME) - 1)));
+	record__free(record);
+	/* An empty one. */
+	cr_expect_eq(take(source__table(&source, WIRE_READ, bytes__of(NULL, 0), NULL, 0)), 0);
+	cr_expect_eq(take(source__table(&source, WIRE_READ, bytes__of(NULL, 0),
+					(const char *const[]){"", "v"}, 1)),
+		     -EINVAL);
+	for (uint64_t count = 0; count < 70000; count += count < 10 ? 1 : 7)
+		cr_expect_eq(WITH(table_record(), struct wire_table, count, count),
+			     count == 3 ? 0 : -EINVAL);
+	for (uint64_t size = 0; size < 200; size++)
+		cr_expect_eq(WITH(table_record(), struct wire_table, size_bytes, size),
+			     size == 32 * 3 + 4 + 5 + 7 + 1 + 1 ? 0 : -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, max_bytes, 113), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, max_bytes, 114), 0);
+	cr_expect_eq(WITH(table_record(), struct wire_table, max_bytes, 65536), 0);
+	cr_expect_eq(WITH(table_record(), struct wire_table, max_bytes, 65537), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, direction, 2), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, when, 0), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, when, WIRE_TABLE_AFTER), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, when, 3), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, frame_bytes, 9), -EINVAL);
+	cr_expect_eq(WITH(table_after_record(), struct wire_table, when, WIRE_TABLE_BEFORE),
+		     -EINVAL);
+	for (uint64_t size = 0; size < 256; size++)
+		cr_expect_eq(WITH(table_after_record(), struct wire_table, frame_bytes, size),
+			     size >= 9 && size <= WIRE_TABLE_FRAME_BYTES ? 0 : -EINVAL);
+}
+
+/* Lengths of entries that lie. */
+Test(intake, table_entries)
+{
+	for (size_t at = sizeof(struct wire_table); at < sizeof(struct wire_table) + 8; at++) {
+		for (unsigned int value = 0; value < 256; value++) {
+			struct bytes record = table_record();
+			uint8_t *byte = (uint8_t *)record.data + at;
+			bool same = *byte == value;
+
+			*byte = (uint8_t)value;
+			cr_expect_eq(take(record), same ? 0 : -EINVAL, "%zu: %u", at, value);
+		}
+	}
+}
+
 Test(intake, tcp)
 {
 	source.tcp = (struct wire_tcp){.seq = 1, .ack = 2, .rtt_us = 3, .retransmits = 4};
@@ -351,6 +427,8 @@ static struct bytes make(enum wire_type type)
 		return source__tick(&source);
 	case WIRE_FRAMES:
 		return frames_record();
+	case WIRE_TABLE:
+		return table_record();
 	default:
 		return source__end(&source, 1, false);
 	}
@@ -366,7 +444,7 @@ static size_t size_of(enum wire_type type)
 
 Test(intake, cut_at_every_byte)
 {
-	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TABLE; type++) {
 		struct bytes whole = make(type);
 
 		for (size_t size = 0; size < whole.size; size++)
@@ -379,7 +457,7 @@ Test(intake, cut_at_every_byte)
  */
 Test(intake, size_says_less)
 {
-	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TABLE; type++) {
 		size_t whole = size_of(type);
 
 		for (size_t size = 0; size < whole; size++) {
@@ -395,7 +473,7 @@ Test(intake, size_says_less)
 
 Test(intake, size_says_more)
 {
-	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TABLE; type++) {
 		size_t whole = size_of(type);
 
 		cr_expect_eq(WITH(make(type), struct wire_header, size, whole + 1), -EINVAL);
@@ -417,7 +495,7 @@ static struct bytes shifted(struct bytes record, size_t padding, uint8_t **ret_m
 
 Test(intake, unaligned_and_padded)
 {
-	for (int type = WIRE_DATA; type <= WIRE_FRAMES; type++) {
+	for (int type = WIRE_DATA; type <= WIRE_TABLE; type++) {
 		for (size_t padding = 0; padding <= 8; padding++) {
 			struct bytes record = make(type);
 			uint8_t *memory;

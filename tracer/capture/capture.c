@@ -18,6 +18,7 @@
 
 #include "capture/closure.h"
 #include "capture/emulation.h"
+#include "capture/tables.h"
 #include "capture/target.h"
 #include "clock.h"
 #include "log.h"
@@ -86,6 +87,7 @@ struct process {
 struct capture {
 	const struct capture_options *options;
 	struct probe_set *probes;
+	struct tables *tables;	  /* NULL: none are asked for */
 	struct emulated emulated; /* by this kernel, under a probe */
 	bool places;		  /* probes go where they cost least */
 	bool uretprobes;	  /* they harm nobody on this kernel */
@@ -433,6 +435,7 @@ static int capture__scan(struct capture *capture, pid_t pid)
 static void capture__remove_process(struct capture *capture, struct process *process)
 {
 	capture__detach_bios(capture, process);
+	tables__end_process(capture->tables, process->pid);
 	HASH_DELETE(hh, capture->processes, process);
 	free(process->path);
 	free(process);
@@ -476,6 +479,7 @@ static struct process *capture__add_process(struct capture *capture, uint32_t pi
 	}
 	process->since_ns = since_ns;
 	capture__detach_bios(capture, process);
+	tables__end_process(capture->tables, pid);
 	free(process->path);
 	process->path = path ? strdup(path) : NULL;
 	program = path ? capture__program(capture, path) : NULL;
@@ -903,6 +907,8 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 		log_warning("this kernel has no way to see socket calls: only connections whose "
 			    "descriptor a TLS library knows will be named");
 	capture->places = !status && !options->classic && probe_set__places(capture->probes);
+	if (!status && !options->classic)
+		capture->tables = tables__new(capture->probes, &capture->emulated);
 	if (!status)
 		status = capture__attach_targets(capture);
 	if (status)
@@ -926,6 +932,7 @@ void capture__free(struct capture *capture)
 		capture__release(capture, process->pid);
 		capture__remove_process(capture, process);
 	}
+	tables__free(capture->tables);
 	probe_set__free(capture->probes);
 	HASH_ITER(hh, capture->files, file, next_file)
 	{
@@ -957,6 +964,7 @@ int capture__drain(struct capture *capture)
 	int count = probe_set__drain(capture->probes);
 
 	capture__sweep(capture);
+	tables__expire(capture->tables, now_ns());
 	return count;
 }
 
@@ -974,7 +982,8 @@ bool capture__pending(const struct capture *capture)
 {
 	struct pollfd ring = {.fd = probe_set__ring_fd(capture->probes), .events = POLLIN};
 
-	return capture->ended_since_sweep || poll(&ring, 1, 0) > 0;
+	return capture->ended_since_sweep || tables__pending(capture->tables) ||
+	       poll(&ring, 1, 0) > 0;
 }
 
 int capture__held_map_fd(const struct capture *capture)
@@ -988,9 +997,15 @@ void capture__direct(struct capture *capture, const struct directive *directive)
 		probe_set__direct(capture->probes, directive);
 }
 
+void capture__request_table(struct capture *capture, const struct table_request *request)
+{
+	tables__request(capture->tables, request);
+}
+
 void capture__forget(struct capture *capture, uint32_t pid,
 		     const struct wire_connection *connection)
 {
+	tables__forget(capture->tables, pid, connection);
 	probe_set__forget(capture->probes, pid, connection);
 }
 

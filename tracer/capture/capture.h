@@ -67,6 +67,7 @@ int capture__held_map_fd(const struct capture *capture);
 
 /* See flow.h. */
 void capture__direct(struct capture *capture, const struct directive *directive);
+void capture__request_table(struct capture *capture, const struct table_request *request);
 void capture__forget(struct capture *capture, uint32_t pid,
 		     const struct wire_connection *connection);
 

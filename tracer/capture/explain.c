@@ -21,6 +21,7 @@ struct explanation {
 	bool can_trace;
 	bool places;	  /* probes go where they cost least */
 	bool one_process; /* probes can be in one process alone */
+	bool reads_tables;
 	bool uretprobes_safe;
 	bool has_hook;
 	bool has_loader;
@@ -123,6 +124,7 @@ static void explain_tracing(struct explanation *explanation)
 	/* Where it cannot be told: as on most kernels. */
 	explanation->places = err || probe_set__places(set);
 	explanation->one_process = !err && probe_set__probes_one_process(set);
+	explanation->reads_tables = !err && probe_set__reads_tables(set);
 	if (!err) {
 		step = "run BPF programs (BPF_PROG_TEST_RUN)";
 		err = probe_set__identify(set, STDERR_FILENO, &id, &pid);
@@ -399,6 +401,22 @@ static void explain_other(struct explanation *explanation, const struct mapped_f
 	explanation->other_files++;
 }
 
+/* HTTP/2 code whose tables are read on connections joined late. */
+static void explain_http2(const struct explanation *explanation, const struct mapped_file *mapped,
+			  struct elf_file *elf)
+{
+	struct nghttp2_code code;
+
+	if (nghttp2_code__find(elf, mapped->fd, &explanation->emulated, &code))
+		return;
+	putchar('\n');
+	fact_path("HTTP/2 code", mapped->path);
+	fact("  library", "libnghttp2: %s",
+	     explanation->reads_tables
+		     ? "it is asked for headers that were sent before the trace"
+		     : "it cannot be asked for headers that were sent before the trace (5.17+)");
+}
+
 static int explain_file(void *context, const struct mapped_file *mapped)
 {
 	struct explanation *explanation = context;
@@ -419,6 +437,7 @@ static int explain_file(void *context, const struct mapped_file *mapped)
 		fact("  its symbols", "%s", strerror(-err));
 	}
 	explain_go(explanation, mapped, elf);
+	explain_http2(explanation, mapped, elf);
 	elf_file__close(elf);
 	return 0;
 }

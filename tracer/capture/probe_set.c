@@ -30,6 +30,9 @@
 
 #define LINKS (3 + BACKEND_PROGRAMS)
 
+/* Attempts at reading one HPACK table. */
+#define WISH_TRIES 8
+
 struct uprobe_list {
 	struct uprobe *probes;
 	size_t count;
@@ -53,7 +56,8 @@ struct bio_probes {
 struct probe_set {
 	struct tlstrace_bpf *bpf;
 	struct ring_buffer *ring;
-	bool multi; /* uprobe_multi links */
+	bool multi;	   /* uprobe_multi links */
+	bool reads_tables; /* programs for HPACK tables are loaded */
 	enum socket_backend backend;
 	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
 	size_t link_count;
@@ -204,6 +208,10 @@ static int probe_set__load(struct probe_set *set)
 	int err;
 
 	bpf_program__set_autoload(unused, false);
+	set->reads_tables = can_walk && set->bpf->rodata->have_cookie;
+	bpf_program__set_autoload(set->bpf->progs.h2_receive_entry, set->reads_tables);
+	bpf_program__set_autoload(set->bpf->progs.h2_send_entry, set->reads_tables);
+	bpf_program__set_autoload(set->bpf->progs.h2_send_exit, set->reads_tables);
 	err = tlstrace_bpf__load(set->bpf);
 	/* The verifier's refusal is no lack of privilege, where an empty program is taken. */
 	if (err == -EACCES && !trial__program())
@@ -542,6 +550,37 @@ int probe_set__attach_bio(struct probe_set *set, const char *path, const struct 
 	return err;
 }
 
+int probe_set__attach_tables(struct probe_set *set, const char *path,
+			     const struct nghttp2_code *code, pid_t pid,
+			     struct bio_probes **ret_probes)
+{
+	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
+	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	int err = 0;
+
+	if (!probes)
+		return -ENOMEM;
+	for (size_t i = 0; i < code->return_count && !err; i++)
+		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_send_exit,
+					       false, &target, code->returns[i],
+					       (uint64_t)code->deflater_at << COOKIE_TABLE_SHIFT |
+						       COOKIE_RETURN);
+	if (!err && code->return_count)
+		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_send_entry,
+					       false, &target, code->send.offset,
+					       (uint64_t)code->send.stack_bytes
+						       << COOKIE_STACK_SHIFT);
+	for (size_t i = 0; i < code->receive_count && !err; i++)
+		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_receive_entry,
+					       false, &target, code->receives[i].offset,
+					       (uint64_t)code->inflater_at << COOKIE_TABLE_SHIFT);
+	if (err)
+		bio_probes__free(probes);
+	else
+		*ret_probes = probes;
+	return err;
+}
+
 void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes)
 {
 	if (!probes)
@@ -699,6 +738,35 @@ static void probe_set__sweep_goroutines(struct probe_set *set, connection_stale_
 		if (key.goroutine && stale(context, (uint32_t)(key.id >> 32), UINT64_MAX))
 			bpf_map_delete_elem(fd, &key);
 	}
+}
+
+bool probe_set__reads_tables(const struct probe_set *set)
+{
+	return set->reads_tables;
+}
+
+int probe_set__wish(struct probe_set *set, uint32_t pid, const struct wire_connection *connection,
+		    enum wire_direction direction)
+{
+	struct stream_key key = stream_key_of(pid, connection, direction);
+	struct table_wish wish = {.generation = connection->generation, .tries = WISH_TRIES};
+
+	if (bpf_map_update_elem(bpf_map__fd(set->bpf->maps.wishes), &key, &wish, BPF_ANY))
+		return -errno;
+	return 0;
+}
+
+void probe_set__unwish(struct probe_set *set, uint32_t pid,
+		       const struct wire_connection *connection, enum wire_direction direction)
+{
+	struct stream_key key = stream_key_of(pid, connection, direction);
+
+	bpf_map_delete_elem(bpf_map__fd(set->bpf->maps.wishes), &key);
+}
+
+void probe_set__note_reads(struct probe_set *set, bool note)
+{
+	__atomic_store_n(&set->bpf->bss->shared.note_reads, note, __ATOMIC_RELAXED);
 }
 
 void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context)

@@ -10,6 +10,7 @@
 #include "capture/backend.h"
 #include "flow/flow.h"
 #include "go.h"
+#include "nghttp2.h"
 #include "sites.h"
 #include "state.h"
 #include "symbols.h"
@@ -59,6 +60,7 @@ int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi ab
 			 const struct go_sites *sites, unsigned int *ret_count);
 
 /* Probes on BIO_write and BIO_read of one file, see probes/ciphertext.h. */
+/* Probes in one file that come and go: on BIO_write and BIO_read (see probes/ciphertext.h) ... */
 struct bio_probes;
 
 /*
@@ -67,6 +69,26 @@ struct bio_probes;
  */
 int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
 			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes);
+
+/* Whether this kernel lets probes read HPACK tables (5.17+). */
+bool probe_set__reads_tables(const struct probe_set *set);
+
+/* The same for probes that read HPACK tables, see probes/hpack.h. */
+int probe_set__attach_tables(struct probe_set *set, const char *path,
+			     const struct nghttp2_code *code, pid_t pid,
+			     struct bio_probes **ret_probes);
+
+/* Whether the probes remember what was read: only then are wishes granted. */
+void probe_set__note_reads(struct probe_set *set, bool note);
+
+/*
+ * Wishes for the HPACK table of a stream, once; it comes as a WIRE_TABLE record, if it does. 0 or
+ * -errno.
+ */
+int probe_set__wish(struct probe_set *set, uint32_t pid, const struct wire_connection *connection,
+		    enum wire_direction direction);
+void probe_set__unwish(struct probe_set *set, uint32_t pid,
+		       const struct wire_connection *connection, enum wire_direction direction);
 
 /* Detaches them, in the background; NULL is fine. */
 void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes);

@@ -96,6 +96,8 @@ struct protocol_counts {
 	uint64_t streams_given_up; /* too many, or too large, at a time */
 	uint64_t blocks_refused;   /* header blocks that are too long or in too many frames */
 	uint64_t tables_reset;	   /* HPACK tables that were not what they were taken for */
+	uint64_t tables_adopted;   /* HPACK tables of targets that were taken over */
+	uint64_t tables_refused;   /* ... and that did not fit what had passed */
 	uint64_t places_lost;	   /* bytes that did not follow from those before */
 };
 

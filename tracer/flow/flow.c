@@ -36,6 +36,10 @@
  */
 #define FRAGMENT_MIN_BYTES 512
 
+/* An HPACK table that did not come, or did not do, is asked for again so much later, so often. */
+#define ASK_AGAIN_NS 200000000ull
+#define ASKS_MAX     50
+
 static const struct parser_ops *const parsers[] = {&http2_ops, &http1_ops};
 
 #define PARSER_COUNT (sizeof(parsers) / sizeof(parsers[0]))
@@ -48,6 +52,8 @@ struct stream {
 	uint64_t walk_from;  /* the walk that the probes were told is right */
 	uint64_t skip_until; /* what the probes were told */
 	bool watched;	     /* and that starts of messages are enough */
+	uint64_t asked_ns;   /* when its HPACK table was asked for last; 0: it is not */
+	unsigned int asks;   /* so often */
 	uint64_t missed[2];  /* by enum gap_kind: bytes that passed unseen while undecided */
 	struct passage head_when;
 	uint8_t head_size;
@@ -380,6 +386,33 @@ static void flow__advise(struct flow *flow, struct conn *conn, enum wire_directi
 	}
 }
 
+/* Says whether the target's own HPACK table is wanted. */
+static void flow__ask_table(struct flow *flow, struct conn *conn, enum wire_direction direction,
+			    uint64_t now_ns)
+{
+	struct stream *stream = &conn->streams[direction];
+	struct table_request request = {
+		.pid = conn->key.pid,
+		.connection = conn->info.id,
+		.direction = direction,
+	};
+
+	if (!conn->ops->wants_table)
+		return;
+	request.want = conn->ops->wants_table(conn->parser, direction);
+	if (!request.want && !stream->asked_ns)
+		return;
+	if (request.want && stream->asked_ns &&
+	    (now_ns - stream->asked_ns < ASK_AGAIN_NS || stream->asks >= ASKS_MAX))
+		return;
+	stream->asked_ns = request.want ? now_ns : 0;
+	stream->asks = request.want ? stream->asks + 1 : 0;
+	if (!flow->callbacks.table)
+		return;
+	conn->directed = true;
+	flow->callbacks.table(flow->callbacks.context, &request);
+}
+
 static int conn__open(struct flow *flow, struct conn *conn, const struct parser_ops *ops)
 {
 	int err = pairing__new(&conn->info, on_exchange, conn, &conn->pairing);
@@ -622,8 +655,30 @@ static void flow__take_data(struct flow *flow, struct conn *conn, const struct e
 		stream->began_at = event->data.walk_from;
 	conn__step(conn, direction, event->data.moved - bytes.size, &lost, event->data.body_bytes,
 		   &when);
-	if (conn->speaks == SPEAKS_PROTOCOL)
+	if (conn->speaks == SPEAKS_PROTOCOL) {
 		flow__advise(flow, conn, direction, event->data.walk_from);
+		flow__ask_table(flow, conn, direction, event->time_ns);
+	}
+}
+
+/* The target's own HPACK table of a stream. */
+static void flow__table(struct flow *flow, const struct event *event)
+{
+	enum wire_direction direction = event->table.direction;
+	struct conn *conn = flow__find(flow, event);
+	struct target_table table = {
+		.entries = event->table.entries,
+		.max_bytes = event->table.max_bytes,
+		.after_frame = event->table.when == WIRE_TABLE_AFTER,
+		.frame = event->table.frame,
+	};
+
+	if (!conn || conn->info.id.generation != event->connection.generation || !conn->ops ||
+	    !conn->ops->table)
+		return;
+	table.age = conn->streams[direction].position - event->table.position;
+	conn->ops->table(conn->parser, direction, &table);
+	flow__ask_table(flow, conn, direction, event->time_ns);
 }
 
 /* What is held of a connection goes on. */
@@ -823,6 +878,9 @@ void flow__event(struct flow *flow, const struct event *event)
 		break;
 	case EVENT_FRAMES:
 		flow__frames(flow, event);
+		break;
+	case EVENT_TABLE:
+		flow__table(flow, event);
 		break;
 	case EVENT_TICK:
 		break;

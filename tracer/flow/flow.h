@@ -31,13 +31,26 @@ struct directive {
 	bool watch;
 };
 
+/*
+ * The HPACK table of a stream, which was joined late, is wanted of the target itself, or is not any
+ * more. It is asked for again where none came, or none that served.
+ */
+struct table_request {
+	uint32_t pid;
+	struct wire_connection connection;
+	enum wire_direction direction;
+	bool want;
+};
+
 struct flow_callbacks {
 	void *context;
 	/* An exchange ended. `executable` is its process's, empty when not known. */
 	void (*exchange)(void *context, const struct exchange *exchange, struct bytes executable);
 	/* NULL where there are no probes to tell. */
 	void (*directive)(void *context, const struct directive *directive);
-	/* A connection is over: directives for it are void. NULL as above. */
+	/* NULL as above. */
+	void (*table)(void *context, const struct table_request *request);
+	/* A connection is over: what was said of it is void. NULL as above. */
 	void (*forget)(void *context, uint32_t pid, const struct wire_connection *connection);
 };
 

@@ -4,9 +4,16 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 
 /* Of a frame's payload: its length has 24 bits. */
 #define FRAME_MAX_BYTES 0xffffff
+
+/* What is before a frame's payload. */
+#define FRAME_HEAD_BYTES 9
+
+/* Of an entry of an HPACK table without its name and value (RFC 7541 4.1). */
+#define ENTRY_BYTES 32
 
 /* Copied, because a record in a recording need not be aligned. False when it is not all there. */
 static bool read_struct(struct bytes record, void *ret, size_t size)
@@ -146,6 +153,52 @@ static int frames_event(struct bytes record, struct event *event)
 	return 0;
 }
 
+/* Whether entries are what the record says, and can be in one table. */
+static bool entries_are_valid(struct bytes entries, const struct wire_table *table)
+{
+	struct wire_table_entry entry;
+	uint64_t size_bytes = 0;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		if (!read_struct(entries, &entry, sizeof(entry)) || !entry.name_bytes)
+			return false;
+		entries = bytes__from(entries, sizeof(entry));
+		if (entry.name_bytes > entries.size ||
+		    entry.value_bytes > entries.size - entry.name_bytes)
+			return false;
+		entries = bytes__from(entries, (size_t)entry.name_bytes + entry.value_bytes);
+		size_bytes += (uint64_t)entry.name_bytes + entry.value_bytes + ENTRY_BYTES;
+	}
+	return !entries.size && size_bytes == table->size_bytes;
+}
+
+static int table_event(struct bytes record, struct event *event)
+{
+	struct wire_table table;
+	struct bytes entries;
+
+	if (!read_struct(record, &table, sizeof(table)) || table.direction > WIRE_WRITE ||
+	    table.count > WIRE_TABLE_MAX_ENTRIES || table.max_bytes > WIRE_TABLE_MAX_BYTES ||
+	    table.size_bytes > table.max_bytes || table.frame_bytes > sizeof(table.frame))
+		return -EINVAL;
+	if (table.when == WIRE_TABLE_AFTER ? table.frame_bytes < FRAME_HEAD_BYTES
+					   : table.when != WIRE_TABLE_BEFORE || table.frame_bytes)
+		return -EINVAL;
+	entries = bytes__from(record, sizeof(table));
+	if (!entries_are_valid(entries, &table))
+		return -EINVAL;
+	event->type = EVENT_TABLE;
+	event->connection = table.connection;
+	event->table.direction = table.direction;
+	event->table.when = table.when;
+	event->table.position = table.position;
+	event->table.frame = bytes__first(bytes__from(record, offsetof(struct wire_table, frame)),
+					  table.frame_bytes);
+	event->table.max_bytes = table.max_bytes;
+	event->table.entries = entries;
+	return 0;
+}
+
 static int end_event(struct bytes record, struct event *event)
 {
 	struct wire_end end;
@@ -196,6 +249,9 @@ int intake__event(struct bytes record, struct event *ret_event)
 		break;
 	case WIRE_FRAMES:
 		err = frames_event(record, &event);
+		break;
+	case WIRE_TABLE:
+		err = table_event(record, &event);
 		break;
 	case WIRE_TICK:
 		if (record.size != sizeof(header))

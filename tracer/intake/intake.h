@@ -19,6 +19,7 @@ enum event_type {
 	EVENT_SOCKET,
 	EVENT_TICK,
 	EVENT_FRAMES,
+	EVENT_TABLE,
 };
 
 /* All pointers and views point into the record. */
@@ -27,7 +28,7 @@ struct event {
 	uint64_t time_ns; /* CLOCK_MONOTONIC */
 	uint32_t pid;
 	uint32_t tid;
-	struct wire_connection connection; /* DATA, CLOSE, SOCKET, FRAMES */
+	struct wire_connection connection; /* DATA, CLOSE, SOCKET, FRAMES, TABLE */
 	/*
 	 * DATA, CLOSE, SOCKET (where the source is not NONE). Checked: source NONE and all else
 	 * zero; or TCP and version 4 or 6; or UNIX and no addresses.
@@ -68,6 +69,15 @@ struct event {
 			size_t count;
 			struct wire_frames_stream streams[WIRE_FRAMES_STREAMS];
 		} frames;
+		struct {
+			enum wire_direction direction;
+			enum wire_table_when when;
+			uint64_t position;
+			struct bytes frame; /* of WIRE_TABLE_AFTER: a frame's head at the least */
+			uint32_t max_bytes; /* not above WIRE_TABLE_MAX_BYTES */
+			/* Each begins with its lengths and has a name; all fit into max_bytes. */
+			struct bytes entries;
+		} table;
 		struct {
 			struct bytes path;
 		} process;

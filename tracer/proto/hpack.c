@@ -15,6 +15,8 @@
 #include <nghttp2/nghttp2.h>
 #include <stdlib.h>
 
+#include "wire.h"
+
 #define STATIC_ENTRIES 61
 #define ENTRY_BYTES    32 /* of an entry without name and value (RFC 7541 4.1) */
 
@@ -359,6 +361,92 @@ out:
 		hpack->resets++;
 	}
 	return err;
+}
+
+/* Makes an inflater with the table. */
+static int inflater__with_table(const struct hpack_table *table, nghttp2_hd_inflater **ret_inflater)
+{
+	struct bytes rest = table->entries;
+	nghttp2_hd_inflater *inflater = NULL;
+	uint8_t update[10];
+	size_t size = integer__write(update, 0x20, 5, table->max_bytes);
+	int err = inflater__new(&inflater);
+
+	if (!err)
+		err = inflater__feed(inflater, bytes__of(update, size), false, NULL, NULL);
+	while (rest.size && !err) {
+		struct wire_table_entry entry;
+		struct bytes name;
+
+		memcpy(&entry, rest.data, sizeof(entry));
+		rest = bytes__from(rest, sizeof(entry));
+		name = bytes__first(rest, entry.name_bytes);
+		rest = bytes__from(rest, name.size);
+		err = inflater__insert(inflater, name, bytes__first(rest, entry.value_bytes));
+		rest = bytes__from(rest, entry.value_bytes);
+	}
+	if (!err)
+		err = inflater__feed(inflater, bytes__of(NULL, 0), true, NULL, NULL);
+	if (err)
+		inflater__del(inflater);
+	else
+		*ret_inflater = inflater;
+	return err;
+}
+
+/* Whether an inflater has, at the same indices, what another one knows. */
+static bool inflater__agrees(nghttp2_hd_inflater *inflater, nghttp2_hd_inflater *with)
+{
+	size_t count = inflater__entries(inflater), known = inflater__entries(with);
+
+	/* What is beyond the end has been evicted: no placeholder's table is larger. */
+	for (size_t i = 1; i <= count && i <= known; i++) {
+		const nghttp2_nv *a = nghttp2_hd_inflate_get_table_entry(with, STATIC_ENTRIES + i);
+		const nghttp2_nv *b =
+			nghttp2_hd_inflate_get_table_entry(inflater, STATIC_ENTRIES + i);
+
+		/* A name may be unknown and its value not. */
+		if (a->namelen &&
+		    !bytes__equal(bytes__of(a->name, a->namelen), bytes__of(b->name, b->namelen)))
+			return false;
+		if ((a->namelen || a->valuelen) && !bytes__equal(bytes__of(a->value, a->valuelen),
+								 bytes__of(b->value, b->valuelen)))
+			return false;
+	}
+	return true;
+}
+
+int hpack__from_table(const struct hpack_table *table, struct hpack **ret_hpack)
+{
+	struct hpack *hpack;
+	int err = hpack__new(true, &hpack);
+
+	if (err)
+		return err;
+	hpack__set_limit(hpack, HPACK_TABLE_MAX_BYTES);
+	err = inflater__with_table(table, &hpack->inflater);
+	if (err)
+		hpack__free(hpack);
+	else
+		*ret_hpack = hpack;
+	return err;
+}
+
+bool hpack__adopt(struct hpack *hpack, struct hpack *other)
+{
+	if (hpack->exact || !other->exact || other->resets ||
+	    (hpack->inflater && !inflater__agrees(other->inflater, hpack->inflater)))
+		return false;
+	inflater__del(hpack->inflater);
+	hpack->inflater = other->inflater;
+	hpack->exact = true;
+	other->inflater = NULL;
+	return true;
+}
+
+bool hpack__is_exact(const struct hpack *hpack)
+{
+	return hpack->exact;
 }
 
 uint64_t hpack__resets(const struct hpack *hpack)

@@ -44,6 +44,24 @@ void hpack__set_limit(struct hpack *hpack, uint32_t bytes);
  */
 int hpack__block(struct hpack *hpack, struct bytes block, hpack_field_fn *field, void *context);
 
+/* A table from elsewhere. */
+struct hpack_table {
+	struct bytes entries; /* as in struct wire_table (wire.h), checked */
+	uint32_t max_bytes;
+};
+
+/* One that begins with that table. 0 or -ENOMEM. */
+int hpack__from_table(const struct hpack_table *table, struct hpack **ret_hpack);
+
+/*
+ * Takes over the table of `other`, which has read the same blocks up to now. False when it is not
+ * exact, or not what is known of this one's, or this one is exact: then all is as before.
+ */
+bool hpack__adopt(struct hpack *hpack, struct hpack *other);
+
+/* Whether all of the table is known. */
+bool hpack__is_exact(const struct hpack *hpack);
+
 /* Whether bytes have the form of a block, whatever the table. */
 bool hpack__is_block(struct bytes bytes);
 

@@ -11,10 +11,12 @@
  * goes the HPACK table: what was lost may have changed it.
  *
  * Memory: for each direction a frame or header block under way of BLOCK_MAX_BYTES or a window of
- * WINDOW_MAX_BYTES, an HPACK table, and 4 MB of open exchanges; when idle, tables and exchanges.
+ * WINDOW_MAX_BYTES, an HPACK table (and what http2_late.h keeps), and 4 MB of open exchanges; when
+ * idle, tables and exchanges.
  */
 #include "proto/hpack.h"
 #include "proto/http2_frame.h"
+#include "proto/http2_late.h"
 #include "proto/http2_streams.h"
 
 #include <errno.h>
@@ -69,6 +71,7 @@ struct half {
 	bool block_ends_stream;
 	uint32_t block_stream; /* of its frames */
 	uint32_t promised;     /* 0: none */
+	uint64_t block_at;     /* position of its first frame */
 	size_t block_frames;
 	struct buf block;
 	struct http2_moment moment; /* of its first frame, or of the frame at hand */
@@ -79,6 +82,12 @@ struct half {
 	struct buf window; /* while searching, and what was found */
 	struct mark marks[WINDOW_MARKS];
 	size_t mark_count;
+
+	/* Positions: bytes of the direction that have passed. */
+	uint64_t passed;  /* all that were told */
+	uint64_t run_end; /* ... as far as they were given to parser__run ... */
+	uint64_t at;	  /* ... and as far as it has come */
+	struct http2_late late;
 
 	/* Table sizes that it announced, for the other direction, in the order of their ACKs. */
 	uint32_t pending[SETTINGS_MAX_PENDING];
@@ -115,6 +124,7 @@ static void http2__free(struct parser *parser)
 		buf__free(&half->payload);
 		buf__free(&half->block);
 		buf__free(&half->window);
+		http2_late__free(&half->late);
 	}
 	http2_streams__free(&parser->streams);
 	headers__free(&parser->block.pseudo);
@@ -145,6 +155,7 @@ static int http2__open(struct pairing *pairing, struct connection *connection, b
 		buf__init(&half->payload, BLOCK_MAX_BYTES);
 		buf__init(&half->block, BLOCK_MAX_BYTES);
 		buf__init(&half->window, WINDOW_MAX_BYTES);
+		http2_late__init(&half->late);
 		if (hpack__new(from_start, &half->hpack)) {
 			http2__free(parser);
 			return -ENOMEM;
@@ -180,6 +191,13 @@ static void half__reset(struct half *half, enum state state)
 	half__end_block(half);
 }
 
+/* The table is empty (`exact`), or nothing is known of it. */
+static void half__forget_table(struct half *half, bool exact)
+{
+	hpack__reset(half->hpack, exact);
+	http2_late__clear(&half->late);
+}
+
 /* Whether the next byte is a frame's first. */
 static bool half__is_between(const struct half *half)
 {
@@ -199,7 +217,7 @@ static void parser__lose(struct parser *parser, struct half *half, enum reason r
 	half__reset(half, STATE_SEARCHING);
 	half->began = false;
 	half->last_frame = 0;
-	hpack__reset(half->hpack, false);
+	half__forget_table(half, false);
 	/* An announcement or an ACK may have gone with it. */
 	half->pending_count = other->pending_count = 0;
 	hpack__set_limit(other->hpack, HPACK_TABLE_MAX_BYTES);
@@ -221,6 +239,7 @@ static int on_field(void *context, struct bytes name, struct bytes value)
 		block->begins_known = name.size;
 		block->begins_regular = !pseudo;
 	}
+	block->unknown |= !name.size;
 	if (!name.size && !value.size)
 		block->fields.unknown++;
 	else
@@ -240,7 +259,33 @@ static void block__clear(struct http2_block *block)
 {
 	headers__clear(&block->pseudo);
 	headers__clear(&block->fields);
-	block->begins_known = block->begins_regular = block->bad = block->out_of_memory = false;
+	block->begins_known = block->begins_regular = block->unknown = false;
+	block->bad = block->out_of_memory = false;
+}
+
+static void parser__count_adopted(struct parser *parser, int err)
+{
+	parser->connection->counts->tables_adopted += !err;
+	parser->connection->counts->tables_refused += err == -EBADMSG;
+}
+
+/* A block was read: what that means for a table that is not known. 0 or -ENOMEM. */
+static int parser__note_block(struct parser *parser, struct half *half, struct bytes bytes,
+			      bool was_reset)
+{
+	int err;
+
+	if (was_reset)
+		http2_late__clear(&half->late);
+	if (hpack__is_exact(half->hpack))
+		return 0;
+	err = http2_late__block(&half->late, half->block_at, half->at, bytes,
+				parser->block.unknown);
+	if (err)
+		return err;
+	err = http2_late__end_block(&half->late, half->hpack);
+	parser__count_adopted(parser, err);
+	return err == -ENOMEM ? err : 0;
 }
 
 /* A block is whole: `bytes`. */
@@ -250,11 +295,13 @@ static int parser__block(struct parser *parser, struct half *half, struct bytes 
 	struct http2_block *block = &parser->block;
 	struct http2_moment *moment = &half->moment;
 	uint64_t resets = hpack__resets(half->hpack);
-	int err;
+	int err, late_err;
 
 	block__clear(block);
 	err = hpack__block(half->hpack, bytes, on_field, block);
-	parser->connection->counts->tables_reset += hpack__resets(half->hpack) - resets;
+	resets = hpack__resets(half->hpack) - resets;
+	parser->connection->counts->tables_reset += resets;
+	late_err = parser__note_block(parser, half, bytes, resets);
 	if (err == -EBADMSG || err == -ENOMEM) {
 		block__clear(block);
 		block->bad = err == -EBADMSG;
@@ -266,7 +313,7 @@ static int parser__block(struct parser *parser, struct half *half, struct bytes 
 	else
 		err = http2_streams__headers(&parser->streams, half->block_stream,
 					     half->block_ends_stream, block, moment);
-	if (block->out_of_memory)
+	if (block->out_of_memory || late_err)
 		err = -ENOMEM;
 	/* What a long one needed is not kept. */
 	if (block->fields.text.capacity > KEEP_MAX_BYTES)
@@ -280,7 +327,7 @@ static int parser__refuse_block(struct parser *parser, struct half *half,
 {
 	struct http2_block *block = &parser->block;
 
-	hpack__reset(half->hpack, false);
+	half__forget_table(half, false);
 	block__clear(block);
 	block->fields.truncated = true;
 	half->moment.last_ns = when->last_ns;
@@ -357,6 +404,7 @@ static bool payload__unpad(const struct http2_frame *frame, struct bytes *payloa
 static int parser__headers(struct parser *parser, struct half *half, struct bytes payload,
 			   const struct passage *when)
 {
+	http2_late__frame(&half->late, bytes__of(half->head, HTTP2_HEAD_BYTES), payload);
 	if (!payload__unpad(&half->frame, &payload))
 		return -EBADMSG;
 	if (half->frame.flags & HTTP2_HAS_PRIORITY) {
@@ -561,6 +609,7 @@ static int parser__gather(struct parser *parser, struct half *half, struct bytes
 	}
 	half->left -= (uint32_t)part.size;
 	*bytes = bytes__from(*bytes, part.size);
+	half->at = half->run_end - bytes->size;
 	if (half->left)
 		return 0;
 	half->state = STATE_HEAD;
@@ -581,12 +630,14 @@ static int parser__head(struct parser *parser, struct half *half, struct bytes *
 		half->last_frame = bytes->size;
 	/* Of a block, its first frame counts. */
 	if (!half->head_size && !half->in_block) {
+		half->block_at = half->run_end - bytes->size;
 		half->moment.first_ns = when->first_ns;
 		half->moment.tcp = passage__tcp(when, offset);
 	}
 	memcpy(half->head + half->head_size, part.data, part.size);
 	half->head_size += part.size;
 	*bytes = bytes__from(*bytes, part.size);
+	half->at = half->run_end - bytes->size;
 	if (half->head_size < HTTP2_HEAD_BYTES)
 		return 0;
 	return parser__begin_frame(parser, half, when);
@@ -603,7 +654,7 @@ static void parser__set_start(struct parser *parser, struct half *half)
 	/* No header block can have passed the other way before the client spoke. */
 	streams->late = false;
 	for (int i = 0; i < 2; i++) {
-		hpack__reset(parser->half[i].hpack, true);
+		half__forget_table(&parser->half[i], true);
 		/* A setting that was announced before may not have been seen. */
 		hpack__set_limit(parser->half[i].hpack, HPACK_TABLE_MAX_BYTES);
 	}
@@ -632,7 +683,10 @@ static int parser__start(struct parser *parser, struct half *half, struct bytes 
 	return 0;
 }
 
-/* Takes bytes in their place until there are none, or the place is lost. How many were taken. */
+/*
+ * Takes bytes in their place until there are none, or the place is lost; they end at half->run_end.
+ * How many were taken.
+ */
 static size_t parser__run(struct parser *parser, struct half *half, struct bytes bytes,
 			  size_t offset, const struct passage *when, int *ret_err)
 {
@@ -785,8 +839,8 @@ static bool half__find_place(struct half *half)
 	return true;
 }
 
-/* Takes what is in the window as far as it has a place. */
-static int parser__drain(struct parser *parser, struct half *half)
+/* Takes what is in the window as far as it has a place; it ends at `window_end` of what passed. */
+static int parser__drain(struct parser *parser, struct half *half, uint64_t window_end)
 {
 	enum wire_direction direction = parser__direction(parser, half);
 	int err = 0;
@@ -805,6 +859,7 @@ static int parser__drain(struct parser *parser, struct half *half)
 		if (half->mark_count > 1)
 			end = half->marks[1].offset;
 		when = half->marks[0].when;
+		half->run_end = window_end - (half->window.size - end);
 		window__drop(half,
 			     parser__run(parser, half, bytes__first(buf__view(&half->window), end),
 					 0, &when, &err));
@@ -829,8 +884,8 @@ static int parser__search(struct parser *parser, struct half *half, struct bytes
 			window__clear(half);
 			return err;
 		}
-		err = parser__drain(parser, half);
 		bytes = bytes__from(bytes, part.size);
+		err = parser__drain(parser, half, half->passed - bytes.size);
 		call_start = false;
 	}
 	return err;
@@ -843,6 +898,8 @@ static int http2__data(struct parser *parser, enum wire_direction direction, str
 	size_t taken;
 	int err = 0;
 
+	half->passed += bytes.size;
+	half->run_end = half->passed;
 	half->began = half__is_between(half);
 	half->last_frame = 0;
 	half->fresh = half->state == STATE_SEARCHING && !half->window.size;
@@ -861,6 +918,7 @@ static void http2__gap(struct parser *parser, enum wire_direction direction, uin
 	bool lost = kind == GAP_LOST;
 	int err = 0;
 
+	half->passed += size;
 	if (half->state == STATE_SEARCHING) {
 		window__clear(half);
 		if (lost)
@@ -922,6 +980,7 @@ static void http2__walked_frames(struct parser *parser, enum wire_direction dire
 		http2__gap(parser, direction, size, GAP_SKIPPED, when);
 		return;
 	}
+	half->passed += size;
 	if (half->state == STATE_DATA)
 		own = parser__take_data(parser, half, NULL, size, false, when->last_ns, &err);
 	for (size_t i = 0; i < left_out->count && !err; i++) {
@@ -991,6 +1050,33 @@ static bool http2__searching(const struct parser *parser, enum wire_direction di
 	return false;
 }
 
+static bool http2__wants_table(const struct parser *parser, enum wire_direction direction)
+{
+	const struct half *half = &parser->half[direction];
+
+	return half->state != STATE_SEARCHING && http2_late__wants(&half->late);
+}
+
+static void http2__table(struct parser *parser, enum wire_direction direction,
+			 const struct target_table *table)
+{
+	struct half *half = &parser->half[direction];
+	int err;
+
+	if (!http2__wants_table(parser, direction))
+		return;
+	if (table->after_frame) {
+		http2_late__tell(&half->late, table);
+		return;
+	}
+	/* Of the block under way, the target may have read a part. */
+	if (table->age > half->passed ||
+	    (half->in_block && half->block_at < half->passed - table->age))
+		return;
+	err = http2_late__adopt(&half->late, half->hpack, table, half->passed - table->age);
+	parser__count_adopted(parser, err);
+}
+
 const struct parser_ops http2_ops = {
 	.name = "http2",
 	.detect = http2__detect,
@@ -1006,4 +1092,6 @@ const struct parser_ops http2_ops = {
 	.frame_began = http2__frame_began,
 	.reads_bodies = http2__reads_bodies,
 	.searching = http2__searching,
+	.wants_table = http2__wants_table,
+	.table = http2__table,
 };

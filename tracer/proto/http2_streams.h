@@ -56,6 +56,7 @@ struct http2_block {
 	struct headers fields;
 	bool begins_known;   /* its first field has a name that is known ... */
 	bool begins_regular; /* ... and is no pseudo-header */
+	bool unknown;	     /* it refers to entries of the table that are not known */
 	bool bad;	     /* it cannot be decoded: there are no fields */
 	bool out_of_memory;
 };

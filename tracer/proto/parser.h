@@ -69,6 +69,15 @@ struct left_out {
 	uint32_t stream; /* of that frame, where there is any left */
 };
 
+/* The HPACK table of a direction as the target itself has it, at one place of its stream. */
+struct target_table {
+	struct bytes entries; /* as in struct wire_table, checked */
+	uint32_t max_bytes;
+	bool after_frame;   /* as of the end of the header block that begins with `frame` ... */
+	struct bytes frame; /* its first bytes, all or WIRE_TABLE_FRAME_BYTES */
+	uint64_t age;	    /* ... else as of before so many of the bytes that passed last */
+};
+
 struct parser; /* each parser's own */
 
 struct parser_ops {
@@ -154,6 +163,19 @@ struct parser_ops {
 	 * place in the middle of calls, too.
 	 */
 	bool (*searching)(const struct parser *parser, enum wire_direction direction);
+
+	/*
+	 * Whether the parser could make use of table(). False also once those that came did not
+	 * serve. NULL where there are no such tables, and then table is, too.
+	 */
+	bool (*wants_table)(const struct parser *parser, enum wire_direction direction);
+
+	/*
+	 * The target's own table; where it contradicts what passed, nothing is taken of it. What
+	 * was told before stays as it is.
+	 */
+	void (*table)(struct parser *parser, enum wire_direction direction,
+		      const struct target_table *table);
 };
 
 extern const struct parser_ops http1_ops;
