@@ -36,6 +36,12 @@ def _bpf_loop(program, _):
     return None if "\nbpf_loop: yes" in done.stdout else "no bpf_loop (5.17)"
 
 
+def _cookies(program, _):
+    """Without them a call that began before the attach cannot be told from the stack."""
+    done = subprocess.run([program, "--check"], capture_output=True, text=True, check=False)
+    return None if "uprobe cookies: yes" in done.stdout else "no uprobe cookies here"
+
+
 def _root(_program_path, _shared):
     return None if os.geteuid() == 0 else "not root"
 
