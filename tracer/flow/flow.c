@@ -100,21 +100,34 @@ struct flow {
 	struct conn *quiet; /* the one with the oldest event first */
 	struct exchange_pool pool;
 	struct waiting waiting;
-	uint64_t now_ns; /* of the event under way */
+	struct underway underway;
+	uint64_t now_ns; /* of the event at hand */
 	struct flow_counts counts;
 };
 
 #define PATH_MAX_BYTES 4096
 
+static struct bytes exchange__executable(const struct exchange *exchange)
+{
+	const struct conn *conn = (const struct conn *)((const char *)exchange->connection -
+							offsetof(struct conn, info));
+
+	return buf__view(&conn->process->path);
+}
+
 /* An exchange goes on, with the tuple that its connection has now. */
 static void flow__hand_on(void *context, const struct exchange *exchange)
 {
 	struct flow *flow = context;
-	const struct conn *conn = (const struct conn *)((const char *)exchange->connection -
-							offsetof(struct conn, info));
 
-	flow->callbacks.exchange(flow->callbacks.context, exchange,
-				 buf__view(&conn->process->path));
+	flow->callbacks.exchange(flow->callbacks.context, exchange, exchange__executable(exchange));
+}
+
+static void flow__tell_underway(void *context, const struct exchange *exchange)
+{
+	struct flow *flow = context;
+
+	flow->callbacks.underway(flow->callbacks.context, exchange, exchange__executable(exchange));
 }
 
 int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
@@ -129,6 +142,7 @@ int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
 		.context = flow,
 		.pool = &flow->pool,
 	};
+	flow->underway = (struct underway){.tell = flow__tell_underway, .context = flow};
 	*ret_flow = flow;
 	return 0;
 }
@@ -371,6 +385,8 @@ static int conn__open(struct flow *flow, struct conn *conn, const struct parser_
 		return err;
 	}
 	pairing__set_pool(conn->pairing, &flow->pool);
+	if (flow->callbacks.underway)
+		pairing__set_underway(conn->pairing, &flow->underway);
 	conn->ops = ops;
 	conn->speaks = SPEAKS_PROTOCOL;
 	return 0;
@@ -732,7 +748,7 @@ static void flow__exits(struct flow *flow, const struct event *event)
 
 void flow__event(struct flow *flow, const struct event *event)
 {
-	flow->now_ns = event->time_ns;
+	flow->now_ns = flow->underway.now_ns = event->time_ns;
 	switch (event->type) {
 	case EVENT_DATA:
 		flow__data(flow, event);
@@ -761,11 +777,17 @@ void flow__event(struct flow *flow, const struct event *event)
 	}
 	/* Last: what this event tells of a socket still counts. */
 	waiting__release_due(&flow->waiting, event->time_ns);
+	underway__tell_due(&flow->underway);
 }
 
 uint64_t flow__waits_until(const struct flow *flow)
 {
-	return waiting__until(&flow->waiting);
+	uint64_t waiting = waiting__until(&flow->waiting);
+	uint64_t underway = underway__until(&flow->underway);
+
+	if (!waiting || !underway)
+		return waiting | underway;
+	return waiting < underway ? waiting : underway;
 }
 
 void flow__free(struct flow *flow)

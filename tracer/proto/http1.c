@@ -15,6 +15,7 @@
  * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; when idle, struct
  * parser and for each direction one buffer of 1 KB at most.
  */
+#include "exchange/stream.h"
 #include "proto/http1_order.h"
 
 #include <errno.h>
@@ -56,17 +57,39 @@ static void http1__free(struct parser *parser)
 	free(parser);
 }
 
-/* What follows is not HTTP, both ways (RFC 9110 7.8, 9.3.6). */
+/* What follows is not HTTP, both ways, and counts as the two bodies (RFC 9110 7.8, 9.3.6). */
 static void parser__tunnel(struct parser *parser, struct half *half)
+{
+	struct half *requests = parser__other(parser, half);
+	struct exchange *exchange = half->exchange, *next;
+
+	http1_half__reset(half, STATE_TUNNEL);
+	http1_half__reset(requests, STATE_TUNNEL);
+	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
+		next = each->next;
+		if (each != exchange)
+			pairing__give_up(parser->pairing, each, REASON_NO_RESPONSE);
+	}
+	half->exchange = exchange;
+	if (!exchange->request.begun)
+		return;
+	if (!exchange->request.ended)
+		exchange__fault(exchange, REASON_TRUNCATED);
+	exchange->request.ended = false;
+	requests->exchange = exchange;
+}
+
+/* A direction of a tunnel ended. */
+static void parser__end_tunnel(struct parser *parser, struct half *half, uint64_t time_ns)
 {
 	struct exchange *exchange = half->exchange;
 
-	exchange->response.ended = true;
-	http1_half__reset(half, STATE_TUNNEL);
-	http1_half__reset(parser__other(parser, half), STATE_TUNNEL);
-	if (!pairing__settle(parser->pairing, exchange))
-		pairing__give_up(parser->pairing, exchange, REASON_NONE);
-	pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
+	if (!exchange)
+		return;
+	half__message(half)->ended = true;
+	half__message(half)->last_ns = time_ns;
+	half->exchange = NULL;
+	pairing__settle(parser->pairing, exchange);
 }
 
 static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
@@ -208,6 +231,17 @@ static int parser__begin(struct parser *parser, struct half *half, const struct 
 	return 0;
 }
 
+/* What the connection speaks from now on, as a 101 says. */
+static void exchange__set_upgrade(struct exchange *exchange)
+{
+	const struct headers *headers = &exchange->response.headers;
+	size_t i = headers__find(headers, "upgrade", 0);
+
+	if (exchange->status == 101 && i < headers->count &&
+	    buf__append(&exchange->upgrade, headers__value(headers, i)))
+		exchange__fault(exchange, REASON_TRUNCATED);
+}
+
 /* RFC 9112 6.3. -EBADMSG when it cannot be told where the message ends. */
 static int parser__end_head(struct parser *parser, struct half *half)
 {
@@ -223,10 +257,14 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	}
 	if (response && exchange)
 		method = buf__view(&exchange->method);
-	if (status == 101 || (status / 100 == 2 && bytes__equal(method, bytes__str("CONNECT")))) {
+	if (response && exchange && exchange__tunnels(exchange)) {
+		exchange__set_upgrade(exchange);
 		parser__tunnel(parser, half);
+		pairing__answer(parser->pairing, exchange);
 		return 0;
 	}
+	if (response && exchange)
+		pairing__answer(parser->pairing, exchange);
 	http1_framing__close(&half->framing);
 	if (status == 204 || status == 304 || bytes__equal(method, bytes__str("HEAD"))) {
 		http1_order__finish(parser, half);
@@ -544,7 +582,7 @@ static void half__count_body(struct half *half, uint64_t size, bool lost)
 static uint64_t parser__take_body(struct parser *parser, struct half *half, uint64_t size,
 				  bool lost)
 {
-	if (half->state == STATE_CLOSE) {
+	if (half->state == STATE_CLOSE || half->state == STATE_TUNNEL) {
 		half__count_body(half, size, lost);
 		return size;
 	}
@@ -564,7 +602,7 @@ static uint64_t parser__take_body(struct parser *parser, struct half *half, uint
 static bool half__in_body(const struct half *half)
 {
 	return half->state == STATE_LENGTH || half->state == STATE_CHUNK ||
-	       half->state == STATE_CLOSE;
+	       half->state == STATE_CLOSE || half->state == STATE_TUNNEL;
 }
 
 /* Notes that bytes pass in a direction. */
@@ -604,8 +642,6 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 
 		half->offset = size - bytes.size;
 		half__set_last(half, when);
-		if (half->state == STATE_TUNNEL)
-			return 0;
 		if (half__in_body(half)) {
 			taken = (size_t)parser__take_body(parser, half, bytes.size, false);
 			rest = bytes__from(bytes, taken);
@@ -645,8 +681,6 @@ static void http1__gap(struct parser *parser, enum wire_direction direction, uin
 
 	parser__touch(parser, half);
 	half__set_last(half, when);
-	if (half->state == STATE_TUNNEL)
-		return;
 	if (half__in_body(half))
 		size -= parser__take_body(parser, half, size, lost);
 	if (size && half->state == STATE_SEARCHING && !lost) {
@@ -689,12 +723,14 @@ static void http1__walked_frames(struct parser *parser, enum wire_direction dire
 }
 
 /* The stream ended where this message is. */
-static void parser__cut(struct parser *parser, struct half *half)
+static void parser__cut(struct parser *parser, struct half *half, uint64_t time_ns)
 {
 	struct exchange *exchange = half->exchange;
 
-	if (half->state == STATE_TUNNEL)
+	if (half->state == STATE_TUNNEL) {
+		parser__end_tunnel(parser, half, time_ns);
 		return;
+	}
 	if (half->state == STATE_CLOSE)
 		http1_order__finish(parser, half);
 	else if (exchange)
@@ -708,13 +744,13 @@ static void parser__cut(struct parser *parser, struct half *half)
 }
 
 /* No response comes any more. Where one may have passed unseen, nothing is said of it. */
-static void parser__end_responses(struct parser *parser, struct half *half)
+static void parser__end_responses(struct parser *parser, struct half *half, uint64_t time_ns)
 {
 	bool unsure = half->state == STATE_SEARCHING && half->moved_at > parser->requested_at;
 	enum reason reason = unsure ? half->why : REASON_NO_RESPONSE;
 	struct exchange *next;
 
-	parser__cut(parser, half);
+	parser__cut(parser, half, time_ns);
 	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
 		next = each->next;
 		if (each->response.ended)
@@ -736,7 +772,7 @@ static void http1__end(struct parser *parser, enum wire_direction direction, enu
 		if (kind == END_TRACE)
 			http1_half__reset(half, STATE_SEARCHING);
 		else if (half__has_responses(half))
-			parser__end_responses(parser, half);
+			parser__end_responses(parser, half, time_ns);
 	}
 	if (kind == END_TRACE) {
 		pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
@@ -745,7 +781,7 @@ static void http1__end(struct parser *parser, enum wire_direction direction, enu
 	for (int i = 0; i < 2; i++)
 		if ((kind != END_STREAM || i == (int)direction) &&
 		    !half__has_responses(&parser->half[i]))
-			parser__cut(parser, &parser->half[i]);
+			parser__cut(parser, &parser->half[i], time_ns);
 }
 
 static uint64_t http1__skippable(const struct parser *parser, enum wire_direction direction)
