@@ -694,6 +694,8 @@ static void flow__close(struct flow *flow, const struct event *event)
 		if (conn->ops)
 			conn->ops->end(conn->parser, WIRE_READ, END_STREAM, event->time_ns);
 		break;
+	case WIRE_CLOSE_NOT:
+		break;
 	}
 }
 
