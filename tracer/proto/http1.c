@@ -231,17 +231,6 @@ static int parser__begin(struct parser *parser, struct half *half, const struct 
 	return 0;
 }
 
-/* What the connection speaks from now on, as a 101 says. */
-static void exchange__set_upgrade(struct exchange *exchange)
-{
-	const struct headers *headers = &exchange->response.headers;
-	size_t i = headers__find(headers, "upgrade", 0);
-
-	if (exchange->status == 101 && i < headers->count &&
-	    buf__append(&exchange->upgrade, headers__value(headers, i)))
-		exchange__fault(exchange, REASON_TRUNCATED);
-}
-
 /* RFC 9112 6.3. -EBADMSG when it cannot be told where the message ends. */
 static int parser__end_head(struct parser *parser, struct half *half)
 {
@@ -258,7 +247,6 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	if (response && exchange)
 		method = buf__view(&exchange->method);
 	if (response && exchange && exchange__tunnels(exchange)) {
-		exchange__set_upgrade(exchange);
 		parser__tunnel(parser, half);
 		pairing__answer(parser->pairing, exchange);
 		return 0;
@@ -329,6 +317,22 @@ static int half__fold(struct half *half, struct headers *headers, struct bytes t
 	return exchange__stored(half->exchange, headers, err);
 }
 
+/* What a field of a head says of the exchange. What has no room is left out. 0 or -ENOMEM. */
+static int exchange__take_field(struct exchange *exchange, bool response, struct bytes name,
+				struct bytes value)
+{
+	int err = 0;
+
+	/* Host, but the target's own authority goes before it (RFC 9112 3.2.2). */
+	if (!response && !exchange->authority.size && bytes__equal_nocase(name, bytes__str("host")))
+		err = buf__append(&exchange->authority, value);
+	/* What the connection speaks after it. */
+	if (response && exchange->status == 101 && !exchange->upgrade.size &&
+	    bytes__equal_nocase(name, bytes__str("upgrade")))
+		err = buf__append(&exchange->upgrade, value);
+	return err == -ENOSPC ? 0 : err;
+}
+
 static int half__field(struct half *half, struct bytes line)
 {
 	struct exchange *exchange = half->exchange;
@@ -355,11 +359,9 @@ static int half__field(struct half *half, struct bytes line)
 	half->foldable = false;
 	if (colon == line.size || !name.size || !headers)
 		return 0;
-	/* Host, but the target's own authority goes before it (RFC 9112 3.2.2). */
-	if (half->state == STATE_HEAD && !half__has_responses(half) && !exchange->authority.size &&
-	    bytes__equal_nocase(name, bytes__str("host"))) {
-		err = buf__append(&exchange->authority, value);
-		if (err == -ENOMEM)
+	if (half->state == STATE_HEAD) {
+		err = exchange__take_field(exchange, half__has_responses(half), name, value);
+		if (err)
 			return err;
 	}
 	return half__store(half, headers, name, value);
