@@ -79,16 +79,28 @@ static void parser__tunnel(struct parser *parser, struct half *half)
 	requests->exchange = exchange;
 }
 
-/* A direction of a tunnel ended. */
+static void half__end_tunnel(struct half *half, uint64_t time_ns)
+{
+	half__message(half)->ended = true;
+	half__message(half)->last_ns = time_ns;
+	half->exchange = NULL;
+}
+
+/*
+ * A direction of a tunnel ended. Who will write no more on a WebSocket has done with it, and may
+ * keep the connection in memory without reading that its peer says so too.
+ */
 static void parser__end_tunnel(struct parser *parser, struct half *half, uint64_t time_ns)
 {
+	struct half *other = parser__other(parser, half);
 	struct exchange *exchange = half->exchange;
 
 	if (!exchange)
 		return;
-	half__message(half)->ended = true;
-	half__message(half)->last_ns = time_ns;
-	half->exchange = NULL;
+	half__end_tunnel(half, time_ns);
+	if (half == &parser->half[WIRE_WRITE] && other->exchange &&
+	    exchange__stream(exchange) == STREAM_WEBSOCKET)
+		half__end_tunnel(other, time_ns);
 	pairing__settle(parser->pairing, exchange);
 }
 
