@@ -6,6 +6,7 @@ Usage: websocket_client.py URL. A line is a JSON order, and is answered by a lin
 
   {"open": true}                connects
   {"messages": N, "size": S}    sends N messages of S bytes, each when the one before came back
+  {"pause": S}                  waits S seconds
   {"close": true}               closes the WebSocket and the connection
 
 The answer has the bytes of all frames so far, both ways, as RFC 6455 puts them on the wire.
@@ -35,6 +36,7 @@ async def main():
                 data = await socket.receive_bytes()
                 sent += frame_size(order["size"], True)
                 received += frame_size(len(data), False)
+            await asyncio.sleep(order.get("pause", 0))
             if "close" in order:
                 await socket.close()
                 # A close frame carries a code of two bytes.
