@@ -64,6 +64,8 @@ enum wire_close_reason {
 	WIRE_CLOSE_REUSE,    /* SSL_clear, or another socket: a new connection in the same object */
 	WIRE_CLOSE_SHUTDOWN, /* SSL_shutdown: this process writes no more; reading may go on */
 	WIRE_CLOSE_EOF,	     /* SSL_read returned 0: the peer writes no more */
+	WIRE_CLOSE_NOT, /* made by capture: it goes on, so far as here; positions of 0 say nothing
+			 */
 };
 
 /* wire_data.flags, wire_close.flags */

@@ -145,6 +145,12 @@ typedef bool connection_stale_fn(void *context, uint32_t pid, uint64_t generatio
  */
 void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context);
 
+/*
+ * Tells how far the streams have come whose bytes the probes leave out, as records like theirs: of
+ * a process that ended (its last call was reported), or of all (0) when tracing ends.
+ */
+void probe_set__report_left_out(struct probe_set *set, uint32_t pid);
+
 /* Readable by poll(2) as long as the ring holds anything; for edge-triggered epoll. */
 int probe_set__ring_fd(const struct probe_set *set);
 

@@ -104,7 +104,7 @@ static int close_event(struct bytes record, struct event *event)
 
 	if (!read_struct(record, &close, sizeof(close)) || record.size != sizeof(close))
 		return -EINVAL;
-	if (close.reason < WIRE_CLOSE_FREE || close.reason > WIRE_CLOSE_EOF)
+	if (close.reason < WIRE_CLOSE_FREE || close.reason > WIRE_CLOSE_NOT)
 		return -EINVAL;
 	if (check_connection(&close.tuple, close.library, close.flags, event))
 		return -EINVAL;

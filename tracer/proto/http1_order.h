@@ -19,7 +19,7 @@ enum state {
 	STATE_CHUNK,	  /* `remaining` bytes of a chunk */
 	STATE_CHUNK_END,  /* the line end after them */
 	STATE_TRAILERS,
-	STATE_TUNNEL, /* no longer HTTP */
+	STATE_TUNNEL, /* no longer HTTP: counted as a body until the stream ends */
 };
 
 /* One direction. */

@@ -4,8 +4,8 @@
     h2_client.py HOST PORT
 
 A line is a JSON list of requests that are sent at once: {"target", "method", "headers", "size",
-"cancel"}; the answer is a line with a list of what was sent and received of each. "cancel" resets
-the stream when the response has begun.
+"cancel", "protocol"}; the answer is a line with a list of what was sent and received of each. "cancel" resets
+the stream when the response has begun. "protocol" makes it an extended CONNECT (RFC 8441).
 """
 
 import json
@@ -43,7 +43,8 @@ def connect():
 def send(connection, order):
     stream = connection.get_next_available_stream_id()
     size = order.get("size")
-    headers = [(":method", order.get("method", "GET")), (":scheme", "https"),
+    protocol = [(":protocol", order["protocol"])] if "protocol" in order else []
+    headers = [(":method", order.get("method", "GET")), *protocol, (":scheme", "https"),
                (":authority", f"{HOST}:{PORT}"), (":path", order["target"]),
                ("user-agent", "h2-client"), *map(tuple, order.get("headers", []))]
     connection.send_headers(stream, headers, end_stream=size is None)
