@@ -81,9 +81,9 @@ def _webrick(*_):
     return None if done.returncode == 0 else "no webrick"
 
 
-def _python_h2(*_):
-    done = subprocess.run([PYTHON, "-c", "import h2"], capture_output=True, check=False)
-    return None if done.returncode == 0 else "no python3-h2"
+def _python_module(name):
+    done = subprocess.run([PYTHON, "-c", f"import {name}"], capture_output=True, check=False)
+    return None if done.returncode == 0 else f"no python3-{name}"
 
 
 def _recording(_program_path, shared):
@@ -108,7 +108,8 @@ FINDERS = {
     "openssl": lambda *_: _program("/usr/bin/openssl"),
     "setpriv": lambda *_: _program("/usr/bin/setpriv"),
     "h2load": lambda *_: _program("/usr/bin/h2load") or _program("/usr/sbin/nghttpd"),
-    "python-h2": _python_h2,
+    "python-h2": lambda *_: _python_module("h2"),
+    "httpx": lambda *_: _python_module("httpx"),
     "wrk": lambda *_: _program("/usr/bin/wrk"),
 }
 
