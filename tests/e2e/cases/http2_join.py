@@ -194,6 +194,13 @@ def server_nghttpd_joined(test):
     _serve_joined(test, "nghttpd", server.pid, server.port, "/1k")
 
 
+@case("bpf", "h2load", "python-h2")
+def server_nghttpd_joined_with_a_small_table(test):
+    """So small that what was before the join soon leaves it."""
+    server = Nghttpd(test, "-c", "256")
+    _serve_joined(test, "nghttpd", server.pid, server.port, "/1k")
+
+
 @case("bpf", "node", "python-h2")
 def server_node(test):
     server = NodeServer(test, "node_h2_server.js")
