@@ -6,9 +6,9 @@
  * delivered, then steps of a byte that says what happened, two bytes of size, and bytes.
  *
  * Delivered without losses, what the probes leave out as they were told must not change what is
- * complete, nor how calls are cut into records where all is. With losses and hostile records it
- * must hold that no line says more than can be known, and always that lines are JSON, that HTTP/1's
- * come in the order of the requests, and that memory stays within its bounds.
+ * complete, nor how calls are cut into records where all is. With losses and hostile records as
+ * well, no line may say more than can be known, lines are JSON, complete ones of HTTP/1 come in the
+ * order of the requests, and memory stays within its bounds.
  */
 #include "json_check.h"
 #include "pipeline.h"
@@ -103,6 +103,20 @@ static void check_times(struct slot *slot, const struct entry *entry)
 	slot->latest_ns = entry->time_unix_ns;
 }
 
+/* As text with all its fields: nothing in it moves a terminal's cursor. */
+static void check_text(struct delivery *delivery, const struct entry *entry)
+{
+	static const struct sink_options options = {.headers = true};
+
+	buf__clear(&delivery->line);
+	require(!sink_text.format(&options, entry, &delivery->line), "room for the text");
+	for (size_t i = 0; i < delivery->line.size; i++) {
+		uint8_t c = delivery->line.data[i];
+
+		require(c == '\n' || (c >= ' ' && c != 0x7f), "no control characters");
+	}
+}
+
 static void on_entry(void *context, const struct entry *entry)
 {
 	static const struct sink_options options;
@@ -127,6 +141,7 @@ static void on_entry(void *context, const struct entry *entry)
 				"all was seen from the start");
 		}
 	}
+	check_text(delivery, entry);
 	buf__clear(&delivery->line);
 	require(!sink_json.format(&options, entry, &delivery->line), "room for a line");
 	require(json_check__valid(
