@@ -804,9 +804,11 @@ static uint64_t http1__skippable(const struct parser *parser, enum wire_directio
 
 	switch (half->state) {
 	case STATE_LENGTH:
+		return half__may_lack_body(half) ? SKIP_NOTHING : half->remaining;
 	case STATE_CHUNK:
 		return half->remaining;
 	case STATE_CLOSE:
+		return half__may_lack_body(half) ? SKIP_NOTHING : SKIP_REST;
 	case STATE_TUNNEL:
 		return SKIP_REST;
 	default:

@@ -89,6 +89,15 @@ static inline void half__miss(struct half *half, uint64_t when)
 	half->missed_at = when;
 }
 
+/*
+ * Whether the body that was announced may not come: it is that of a response to an unseen request,
+ * which may have been HEAD, and none of it has come yet.
+ */
+static inline bool half__may_lack_body(const struct half *half)
+{
+	return !half->body_seen && half->exchange && !half->exchange->request.begun;
+}
+
 /* Back to no message and no line; an idle connection holds no memory for lines. */
 void http1_half__reset(struct half *half, enum state state);
 
