@@ -4,6 +4,8 @@
 #
 #   make test       all suites, then a line for each; a machine without the tools gets them first
 #   make unit, test-san (unit tests with sanitizers), test-fuzz, placement, golden, test-e2e   one suite
+#   make test-go    the end-to-end cases of Go with programs of all Debian's suites: 400 MB to fetch
+#   make soak-go    ten minutes of tlstrace coming to and going from Go programs under load
 #   make test-vm    the end-to-end suite under Debian's kernels, in emulated machines
 #   make lint       style and static checks; `make format` does what can be done about style
 
@@ -51,6 +53,14 @@ test-e2e: all
 	@mkdir -p $(RESULTS)
 	tests/e2e/run.py --tlstrace $(O)/tlstrace --results $(RESULTS)/e2e.txt
 
+test-go: all
+	@mkdir -p $(RESULTS)
+	TLSTRACE_GO_SUITES=all tests/e2e/run.py --tlstrace $(O)/tlstrace \
+		--results $(RESULTS)/go.txt 'go.*'
+
+soak-go: all
+	tests/soak/go.py --tlstrace $(O)/tlstrace
+
 KERNELS ?= 5.10 6.1 6.12 sid
 test-vm: all
 	@scripts/setup test vm || true
@@ -66,7 +76,7 @@ bench:
 	$(MAKE) all
 	tests/bench/bench.py --tlstrace $(O)/tlstrace
 
-.PHONY: test unit test-san placement golden test-e2e test-vm demo bench
+.PHONY: test unit test-san placement golden test-e2e test-go soak-go test-vm demo bench
 
 # ---- lint ----
 

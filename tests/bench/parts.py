@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The measurements besides the loads: each gives lines of text, and figures for the bars."""
 
-import ctypes
-import glob
-import json
 import os
 import re
 import resource
@@ -14,13 +11,13 @@ import time
 from lib.case import Failure
 from lib.servers import own_copy
 
+from goserver import go_server
+from program_stats import enable_stats, program_names, programs_of
 from rig import DOWNLOAD_BYTES, cpu_seconds, medians, memory_mb, say, start_wrk, wrk
 from variants import Classic, Traced
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CURL = "/usr/bin/curl"
-BPF_ENABLE_STATS = 32
-SYS_BPF = 321
 OPEN_CONNECTIONS = 10000
 # The first requests spread over ten seconds, then each connection has one every ten.
 SLOW_LOAD = """
@@ -155,44 +152,18 @@ def sites(test, _server, _options):
     return [f"{name:36} {int(ns):6} ns" for name, ns in figures.items()], figures
 
 
-def _enable_stats():
-    """A descriptor that keeps the kernel's clock on BPF programs running."""
-    attributes = ctypes.create_string_buffer(128)  # type 0: run time
-    return ctypes.CDLL(None, use_errno=True).syscall(SYS_BPF, BPF_ENABLE_STATS, attributes,
-                                                     len(attributes))
-
-
-def _programs(pid):
-    """The BPF programs of a process: id -> (runs, ns)."""
-    found = {}
-    for path in glob.glob(f"/proc/{pid}/fdinfo/*"):
-        with open(path, encoding="ascii") as file:
-            fields = dict(re.findall(r"^(\w+):\s*(\S+)", file.read(), re.MULTILINE))
-        if "run_cnt" in fields:
-            found[int(fields["prog_id"])] = (int(fields["run_cnt"]), int(fields["run_time_ns"]))
-    return found
-
-
-def _names():
-    bpftool = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin:/sbin")
-    if not bpftool:
-        return {}
-    done = subprocess.run([bpftool, "-j", "prog", "show"], capture_output=True, check=False)
-    return {p["id"]: p.get("name", "") for p in json.loads(done.stdout or b"[]")}
-
-
 def programs(test, server, options):
     """How long tlstrace's BPF programs run per request (1 KB); the clock itself adds to it."""
-    stats = _enable_stats()
+    stats = enable_stats()
     if stats < 0:
         return ["the kernel does not count"], {}
     lines, totals = [], {}
     try:
         for variant in (Classic, Traced):
             traced = variant(test, server)
-            before = _programs(traced.trace.pid)
+            before = programs_of(traced.trace.pid)
             requests, _ = wrk(test, server, server.url("/1k"), 1, options.connections)
-            after, names = _programs(traced.trace.pid), _names()
+            after, names = programs_of(traced.trace.pid), program_names()
             traced.end()
             totals[variant.name] = 0
             for number, (runs, ns) in sorted(after.items()):
@@ -217,5 +188,8 @@ PARTS = {
     "connections": (f"{OPEN_CONNECTIONS} connections, a request each per 10 s", connections),
     "idle": ("tlstrace with nothing to do", idle),
     "sites": ("a probe by the class of its site, without a program", sites),
+    "go": ("a Go server at full load, 1 KB",
+           lambda test, server, options: go_server(test, server, options,
+                                                   sites(test, server, options)[1])),
     "programs": ("BPF programs per request of 1 KB, by the kernel's count", programs),
 }

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 
+from . import golang
 from .case import SLOWNESS
 from .test import HERE, PYTHON
 
@@ -126,7 +127,14 @@ FINDERS = {
 
 @functools.lru_cache(maxsize=None)
 def missing(name, program, shared):
-    """Why this host has no `name`, or None where it has. An absolute path is a file's."""
+    """Why this host has no `name`, or None where it has.
+
+    An absolute path is a file's; `go VERSION FORM` is a program, and `hey SUITE` two, of golang.
+    """
     if name.startswith("/"):
         return None if os.path.exists(name) else f"no {name}"
+    if name.startswith("go "):
+        return golang.program_missing(*name.split()[1:])
+    if name.startswith("hey "):
+        return golang.load_missing(name.split()[1])
     return FINDERS[name](program, shared)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What tracing costs a Go server (targets/go, stripped): HTTP/1 by wrk and HTTP/2 by h2load.
+
+Most returns of Go's functions have no instruction before them that the kernel emulates, so the cost
+is that of the traps: the calls of a request are counted, to set it beside their product.
+"""
+
+import collections
+import os
+import re
+
+from lib import golang
+from lib.case import Failure
+from lib.golang import GoServer
+from lib.servers import own_copy
+
+from program_stats import enable_stats, program_names, programs_of
+from rig import cpu_seconds, medians, say, with_private_libssl, wrk
+from variants import Traced, Untraced
+
+H2LOAD = "/usr/bin/h2load"
+STREAMS = 10  # under way on each connection
+# Of programs, by the part of their names: what class of site they are at in what Go compiles.
+CLASSES = (("_exit", "stepped (ret)"), ("go_", "emulated (jcc)"))
+
+
+class Target:
+    """What the variants expect of a server."""
+
+    def __init__(self, test, path, wrk_env):
+        self._server = GoServer(test, path, env=dict(os.environ, QUIET="1"))
+        self.worker, self.wrk_env = self._server.pid, wrk_env
+
+    def url(self, target):
+        return f"https://127.0.0.1:{self._server.port}{target}"
+
+
+def _h2load(test, url, seconds, connections, env):
+    """Runs the load; returns (requests, requests a second)."""
+    process = test.start([H2LOAD, "-t1", "-c", connections, "-m", STREAMS, "-D", seconds, url],
+                         env=env)
+    process.wait(seconds + 60)
+    done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", process.text())
+    rate = re.search(r"([\d.]+) req/s", process.text())
+    if process.poll() != 0 or not done or not int(done[1]):
+        raise Failure(f"h2load:\n{process.output()}")
+    return int(done[1]), float(rate[1])
+
+
+def _measure(test, target, variant_class, load):
+    variant = variant_class(test, target)
+    variant.begin()
+    before = cpu_seconds(target.worker)
+    requests, rate = load(target.url("/size/1024"))
+    cpu = cpu_seconds(target.worker) - before
+    own = variant.end()
+    figures = {"cpu_us": cpu / requests * 1e6, "rate": rate}
+    if "tracer_cpu" in own:
+        figures.update(tracer_cpu_us=own["tracer_cpu"] / requests * 1e6, lost=own["lost"],
+                       whole=own["whole"] / requests)
+    return figures
+
+
+def _runs(test, target, load):
+    """Runs a request of each of tlstrace's programs on Go's functions, and ns a request of all."""
+    stats = enable_stats()
+    if stats < 0:
+        return {}, 0
+    try:
+        traced = Traced(test, target)
+        before = programs_of(traced.trace.pid)
+        requests, _ = load(target.url("/size/1024"))
+        after, names = programs_of(traced.trace.pid), program_names()
+        traced.end()
+    finally:
+        os.close(stats)
+    runs, total = collections.Counter(), 0
+    for number, (count, ns) in after.items():
+        old_count, old_ns = before.get(number, (0, 0))
+        total += (ns - old_ns) / requests
+        name = str(names.get(number, number))
+        if name.startswith("go_"):
+            runs[name] += (count - old_count) / requests
+    return runs, total
+
+
+def _product(runs, costs):
+    """What the traps of a request cost in µs, and how it comes about."""
+    counts = collections.Counter()
+    for name, count in runs.items():
+        counts[next(kind for part, kind in CLASSES if part in name)] += count
+    ns = {kind: int(costs[kind]) for kind in counts}
+    text = " + ".join(f"{count:.2f} x {ns[kind] / 1000:.2f}" for kind, count in counts.items())
+    return sum(count * ns[kind] for kind, count in counts.items()) / 1000, text
+
+
+def _one_load(test, target, name, load, costs, options):
+    rounds = {variant: [] for variant in (Untraced, Traced)}
+    for number in range(options.rounds):
+        say(f"go: {name} round {number + 1}/{options.rounds}")
+        for variant, figures in rounds.items():
+            figures.append(_measure(test, target, variant, load))
+    plain, traced = medians(rounds[Untraced]), medians(rounds[Traced])
+    added = traced["cpu_us"] - plain["cpu_us"]
+    lines = [f"{name}: server {plain['cpu_us']:.2f} -> {traced['cpu_us']:.2f} µs/request "
+             f"({added:+.2f}, {added / plain['cpu_us']:+.0%}), {plain['rate']:.0f} -> "
+             f"{traced['rate']:.0f} req/s; tlstrace {traced['tracer_cpu_us']:.2f} µs/request, "
+             f"{traced['whole']:.4f} complete entries/request, lost "
+             f"{sum(r['lost'] for r in rounds[Traced])}"]
+    figures = {"plain": plain, "traced": traced, "added": added / plain["cpu_us"]}
+    runs, ns = _runs(test, target, load)
+    if runs:
+        lines.append("  runs/request: " + ", ".join(
+            f"{program} {count:.2f}" for program, count in sorted(runs.items()) if count > 0.01)
+            + f"; all programs {ns / 1000:.2f} µs/request")
+    if runs and costs:
+        figures["traps_us"], text = _product(runs, costs)
+        lines.append(f"  traps alone: {text} = {figures['traps_us']:.2f} µs/request")
+    return lines, figures
+
+
+def go_server(test, server, options, costs):
+    """`costs`: ns of a probe by class, of the part `sites`."""
+    version = next((v for v in (golang.PATH, "1.19") if not golang.program_missing(v, "stripped")),
+                   None)
+    if not version:
+        return ["no Go"], {}
+    target = Target(test, own_copy(test, golang.program(version, "stripped"), "go-https"),
+                    server.wrk_env)
+    loads = {"HTTP/1, wrk": lambda url: wrk(test, target, url, options.seconds,
+                                            options.connections)}
+    if os.path.exists(H2LOAD):
+        env, _ = with_private_libssl(test, H2LOAD, "lib-h2load")
+        loads[f"HTTP/2, h2load, {STREAMS} streams a connection"] = lambda url: _h2load(
+            test, url, options.seconds, options.connections, env)
+    lines, figures = [f"built by {golang.identity(version)}"], {}
+    for name, load in loads.items():
+        more, figures[name] = _one_load(test, target, name, load, costs, options)
+        lines += more
+    return lines, figures
