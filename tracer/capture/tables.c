@@ -218,12 +218,10 @@ static struct wait *tables__wait(const struct tables *tables, const struct table
 {
 	struct wait *wait;
 
-	DL_FOREACH(tables->waits, wait)
-	{
+	for (wait = tables->waits; wait; wait = wait->next)
 		if (wait->direction == request->direction &&
 		    wait__is_of(wait, request->pid, &request->connection))
 			return wait;
-	}
 	return NULL;
 }
 
@@ -287,8 +285,8 @@ void tables__forget(struct tables *tables, uint32_t pid, const struct wire_conne
 
 	if (!tables)
 		return;
-	DL_FOREACH_SAFE(tables->waits, wait, next)
-	{
+	for (wait = tables->waits; wait; wait = next) {
+		next = wait->next;
 		if (wait__is_of(wait, pid, connection))
 			tables__end_wait(tables, wait);
 	}
@@ -301,8 +299,8 @@ void tables__end_process(struct tables *tables, uint32_t pid)
 
 	if (!tables)
 		return;
-	DL_FOREACH_SAFE(tables->waits, wait, next)
-	{
+	for (wait = tables->waits; wait; wait = next) {
+		next = wait->next;
 		if (wait->process->pid == pid)
 			tables__end_wait(tables, wait);
 	}
