@@ -190,6 +190,8 @@ struct wire_frames {
 enum wire_table_when {
 	WIRE_TABLE_BEFORE = 1, /* header blocks up to `position` have changed it, no others */
 	WIRE_TABLE_AFTER,      /* the block that begins with the frame `frame` was the last */
+	/* As BEFORE; what changes it are whole frames: one under way at `position` had not yet. */
+	WIRE_TABLE_BEFORE_FRAME,
 };
 
 /* Its name and value follow. */

@@ -197,6 +197,23 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
+struct go_table_programs {
+	struct bpf_program *decode;
+	struct bpf_program *encode;
+	struct bpf_program *written;
+};
+
+static struct go_table_programs go_table_programs_of(const struct tlstrace_bpf *bpf,
+						     enum go_abi abi)
+{
+	if (abi == GO_ABI_STACK)
+		return (struct go_table_programs){bpf->progs.go_decode_stack,
+						  bpf->progs.go_encode_stack,
+						  bpf->progs.go_written_stack};
+	return (struct go_table_programs){bpf->progs.go_decode_regs, bpf->progs.go_encode_regs,
+					  bpf->progs.go_written_regs};
+}
+
 /* Loads the programs, of the two for a call's end the one that this kernel accepts. */
 static int probe_set__load(struct probe_set *set)
 {
@@ -213,6 +230,13 @@ static int probe_set__load(struct probe_set *set)
 	bpf_program__set_autoload(set->bpf->progs.h2_receive_entry, set->reads_tables);
 	bpf_program__set_autoload(set->bpf->progs.h2_send_entry, set->reads_tables);
 	bpf_program__set_autoload(set->bpf->progs.h2_send_exit, set->reads_tables);
+	for (int abi = GO_ABI_STACK; abi <= GO_ABI_REGISTERS; abi++) {
+		struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
+
+		bpf_program__set_autoload(programs.decode, set->reads_tables);
+		bpf_program__set_autoload(programs.encode, set->reads_tables);
+		bpf_program__set_autoload(programs.written, set->reads_tables);
+	}
 	err = tlstrace_bpf__load(set->bpf);
 	/* The verifier's refusal is no lack of privilege, where an empty program is taken. */
 	if (err == -EACCES && !trial__program())
@@ -575,6 +599,41 @@ int probe_set__attach_tables(struct probe_set *set, const char *path,
 		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_receive_entry,
 					       false, &target, code->receives[i].offset,
 					       (uint64_t)code->inflater_at << COOKIE_TABLE_SHIFT);
+	if (err)
+		bio_probes__free(probes);
+	else
+		*ret_probes = probes;
+	return err;
+}
+
+static int probe_set__attach_entry(struct probe_set *set, struct uprobe_list *list,
+				   struct bpf_program *program, const struct probe_target *target,
+				   const struct placement_site *site)
+{
+	return probe_set__attach_uprobe(set, list, program, false, target, site->offset,
+					cookie_of(WIRE_GO, site));
+}
+
+int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go_abi abi,
+				const struct go_hpack_sites *sites, pid_t pid,
+				struct bio_probes **ret_probes)
+{
+	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
+	const struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
+	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	int err = 0;
+
+	if (!probes)
+		return -ENOMEM;
+	for (size_t i = 0; i < sites->decoder_count && !err; i++)
+		err = probe_set__attach_entry(set, &probes->list, programs.decode, &target,
+					      &sites->decoders[i]);
+	for (size_t i = 0; i < sites->encoder_count && !err; i++)
+		err = probe_set__attach_entry(set, &probes->list, programs.encode, &target,
+					      &sites->encoders[i]);
+	if (!err && sites->encoder_count)
+		err = probe_set__attach_entry(set, &probes->list, programs.written, &target,
+					      &sites->write);
 	if (err)
 		bio_probes__free(probes);
 	else

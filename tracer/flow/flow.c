@@ -687,6 +687,7 @@ static void flow__table(struct flow *flow, const struct event *event)
 		.max_bytes = event->table.max_bytes,
 		.after_frame = event->table.when == WIRE_TABLE_AFTER,
 		.frame = event->table.frame,
+		.whole_frames = event->table.when == WIRE_TABLE_BEFORE_FRAME,
 	};
 
 	if (!conn || conn->info.id.generation != event->connection.generation || !conn->ops ||
