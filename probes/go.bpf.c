@@ -13,47 +13,7 @@
  */
 #include "call.h"
 #include "ciphertext.h"
-#include "goroutine.h"
-
-/* What differs between the conventions. */
-struct go_frame {
-	__u64 g;
-	__u64 arguments[3];
-	__u64 result;
-	__u32 flag; /* of the process: TRACED_GO or TRACED_GO_STACK */
-};
-
-/*
- * Above the return address. Up to 1.16: receiver, buffer's address, length, capacity, result. From
- * 1.17 on there is room for the same arguments, where functions may put those of the registers.
- */
-#define STACK_ARGUMENTS 8
-#define STACK_RESULT	40
-
-static __always_inline void frame_in_registers(struct pt_regs *ctx, struct go_frame *ret)
-{
-	const user_regs *regs = (const user_regs *)ctx;
-
-	ret->g = regs->GO_G;
-	ret->arguments[0] = regs->GO_ARGUMENT_1;
-	ret->arguments[1] = regs->GO_ARGUMENT_2;
-	ret->arguments[2] = regs->GO_ARGUMENT_3;
-	ret->result = regs->GO_RESULT;
-	ret->flag = TRACED_GO;
-}
-
-static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame *ret)
-{
-	__u64 stack = stack_at_entry(ctx, false);
-
-	ret->g = goroutine_of_storage();
-	ret->result = 0;
-	ret->flag = TRACED_GO_STACK;
-	if (bpf_probe_read_user(ret->arguments, sizeof(ret->arguments),
-				(void *)(stack + STACK_ARGUMENTS)) ||
-	    bpf_probe_read_user(&ret->result, sizeof(ret->result), (void *)(stack + STACK_RESULT)))
-		ret->g = 0;
-}
+#include "go_frame.h"
 
 /* The goroutine's stack, on which the probe's function runs. */
 static __always_inline bool go_stack_of(const struct go_frame *frame, __u64 pointer,

@@ -11,45 +11,14 @@
  * as it is after its block. When the frame is written, and behind what, is left to those who see it
  * pass: its stream's number makes it the only one of its kind. Whose session it is was learned when
  * the session received something.
- *
- * A table is copied whole or not at all. Nothing is believed of the memory that is read: the
- * program checks that it fits together.
  */
-#include "hpack.h"
+#include "hpack_table.h"
 
 /* Entry and return of the function that gives bytes out are on one thread. */
 #define MAX_SENDS 4096
 
-/* Tables up to the default size need little room in the ring. */
-#define SMALL_TABLE_BYTES 4096
-
 #define FRAME_HEAD_BYTES 9
 #define FRAME_HEADERS	 1
-
-/* struct nghttp2_hd_context and what it holds (lib/nghttp2_hd.h; the same from 1.43 to 1.68). */
-struct hd_context {
-	__u64 buffer; /* of pointers to entries, a ring */
-	__u64 mask;
-	__u64 first; /* the newest */
-	__u64 count;
-	__u64 memory;
-	__u64 size_bytes;
-	__u64 max_bytes;
-	__u32 next_sequence;
-	__u8 bad;
-};
-
-struct hd_entry {
-	__u64 name; /* struct nghttp2_rcbuf */
-	__u64 value;
-};
-
-struct rcbuf {
-	__u64 user_data;
-	__u64 free;
-	__u64 base;
-	__u64 size;
-};
 
 struct session_key {
 	__u32 pid;
@@ -83,159 +52,6 @@ struct {
 	__type(key, __u64);
 	__type(value, struct send);
 } sends SEC(".maps");
-
-/* The copying of a table into a record. */
-struct copy {
-	struct hd_context table;
-	__u8 *out;
-	__u32 at;
-	__u32 copied;
-};
-
-/*
- * The entry of number `index`, 0 the oldest. 1 ends the copying. The record has room for twice
- * `capacity`, so that the verifier needs to know no more than that each part is below it.
- */
-static __always_inline long copy_entry(__u32 index, struct copy *copy, __u32 capacity)
-{
-	__u64 place = copy->table.first + copy->table.count - 1 - index;
-	__u64 slot = copy->table.buffer + (place & copy->table.mask) * 8;
-	struct wire_table_entry sizes;
-	struct rcbuf name, value;
-	struct hd_entry entry;
-	__u64 at_entry;
-	__u32 at = copy->at, size;
-
-	if (bpf_probe_read_user(&at_entry, sizeof(at_entry), (void *)slot) ||
-	    bpf_probe_read_user(&entry, sizeof(entry), (void *)at_entry) ||
-	    bpf_probe_read_user(&name, sizeof(name), (void *)entry.name) ||
-	    bpf_probe_read_user(&value, sizeof(value), (void *)entry.value) ||
-	    name.size > capacity || value.size > capacity)
-		return 1;
-	sizes.name_bytes = name.size;
-	sizes.value_bytes = value.size;
-	if (at > capacity - sizeof(sizes))
-		return 1;
-	__builtin_memcpy(copy->out + at, &sizes, sizeof(sizes));
-	at += sizeof(sizes);
-	size = sizes.name_bytes;
-	asm volatile("" : "+r"(at), "+r"(size)); /* the bounds are for the verifier */
-	if (at > capacity || size > capacity ||
-	    bpf_probe_read_user(copy->out + at, size, (void *)name.base))
-		return 1;
-	at += size;
-	size = sizes.value_bytes;
-	asm volatile("" : "+r"(at), "+r"(size));
-	if (at > capacity || size > capacity ||
-	    bpf_probe_read_user(copy->out + at, size, (void *)value.base))
-		return 1;
-	at += size;
-	copy->at = at;
-	copy->copied++;
-	return 0;
-}
-
-static long copy_small(__u32 index, struct copy *copy)
-{
-	return copy_entry(index, copy, SMALL_TABLE_BYTES);
-}
-
-static long copy_large(__u32 index, struct copy *copy)
-{
-	return copy_entry(index, copy, WIRE_TABLE_MAX_BYTES);
-}
-
-/* A macro, because a reservation's size must be a constant. Leaves a record that is whole, or NULL.
- */
-#define RESERVE_AND_COPY(record, copy, copier, CAPACITY)                                           \
-	do {                                                                                       \
-		record = bpf_ringbuf_reserve(&ring, sizeof(*record) + 2 * (CAPACITY), 0);          \
-		if (record) {                                                                      \
-			(copy)->out = record->entries;                                             \
-			bpf_loop((copy)->table.count, copier, copy, 0);                            \
-		}                                                                                  \
-	} while (0)
-
-/* What a table is told with. */
-struct place {
-	struct connection_key connection;
-	__u64 generation;
-	__u64 position;
-	__u64 frame;
-	__u32 frame_bytes;
-	__u8 direction;
-	__u8 when;
-};
-
-/* Reports the table at `at`, an address of the process. Whether it could. */
-static __noinline bool report_table(__u64 at, const struct place *place)
-{
-	__u32 size = place->frame_bytes;
-	struct wire_table *record;
-	struct copy copy = {};
-
-	if (bpf_probe_read_user(&copy.table, sizeof(copy.table), (void *)at) || copy.table.bad ||
-	    copy.table.size_bytes > WIRE_TABLE_MAX_BYTES ||
-	    copy.table.max_bytes > WIRE_TABLE_MAX_BYTES ||
-	    copy.table.count > WIRE_TABLE_MAX_ENTRIES)
-		return false;
-	if (copy.table.size_bytes <= SMALL_TABLE_BYTES)
-		RESERVE_AND_COPY(record, &copy, copy_small, SMALL_TABLE_BYTES);
-	else
-		RESERVE_AND_COPY(record, &copy, copy_large, WIRE_TABLE_MAX_BYTES);
-	if (!record)
-		return false;
-	__builtin_memset(record->frame, 0, sizeof(record->frame));
-	asm volatile("" : "+r"(size));
-	if (size > sizeof(record->frame))
-		size = sizeof(record->frame);
-	if (copy.copied != copy.table.count ||
-	    (size && bpf_probe_read_user(record->frame, size, (void *)place->frame))) {
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return false;
-	}
-	fill_header(&record->header, WIRE_TABLE, sizeof(*record) + copy.at);
-	record->connection.object = place->connection.object;
-	record->connection.generation = place->generation;
-	record->position = place->position;
-	record->max_bytes = copy.table.max_bytes;
-	record->size_bytes = copy.table.size_bytes;
-	record->count = copy.copied;
-	record->direction = place->direction;
-	record->when = place->when;
-	record->frame_bytes = size;
-	record->pad = 0;
-	bpf_ringbuf_submit(record, wakeup(false));
-	return true;
-}
-
-static __always_inline struct stream_key stream_of(const struct place *place)
-{
-	return (struct stream_key){
-		.connection = place->connection,
-		.direction = place->direction,
-	};
-}
-
-static __always_inline bool is_wished(const struct place *place)
-{
-	struct stream_key key = stream_of(place);
-	struct table_wish *wish = bpf_map_lookup_elem(&wishes, &key);
-
-	return wish && wish->generation == place->generation;
-}
-
-/* Gives what is wished for: once, and tries not for ever. */
-static __always_inline void grant(__u64 table_at, const struct place *place)
-{
-	struct stream_key key = stream_of(place);
-	struct table_wish *wish = bpf_map_lookup_elem(&wishes, &key);
-
-	if (wish && (report_table(table_at, place) || wish->tries <= 1))
-		bpf_map_delete_elem(&wishes, &key);
-	else if (wish)
-		wish->tries--;
-}
 
 static __always_inline __u32 table_in_session(struct pt_regs *ctx)
 {
@@ -321,7 +137,7 @@ int h2_receive_entry(struct pt_regs *ctx)
 		return 0;
 	read->size = 0; /* these bytes are taken */
 	if (bind_session(session, read))
-		grant(session + table_in_session(ctx), &place);
+		grant(session + table_in_session(ctx), LAYOUT_NGHTTP2, &place);
 	return 0;
 }
 
@@ -371,6 +187,6 @@ int h2_send_exit(struct pt_regs *ctx)
 	place.generation = session->generation;
 	place.frame_bytes = size < WIRE_TABLE_FRAME_BYTES ? size : WIRE_TABLE_FRAME_BYTES;
 	if (is_wished(&place))
-		grant(key.session + table_in_session(ctx), &place);
+		grant(key.session + table_in_session(ctx), LAYOUT_NGHTTP2, &place);
 	return 0;
 }

@@ -64,6 +64,8 @@ enum wire_close_reason {
 	WIRE_CLOSE_REUSE,    /* SSL_clear, or another socket: a new connection in the same object */
 	WIRE_CLOSE_SHUTDOWN, /* SSL_shutdown: this process writes no more; reading may go on */
 	WIRE_CLOSE_EOF,	     /* SSL_read returned 0: the peer writes no more */
+	WIRE_CLOSE_NOT, /* made by capture: it goes on, so far as here; positions of 0 say nothing
+			 */
 };
 
 /* wire_data.flags, wire_close.flags */
@@ -188,6 +190,8 @@ struct wire_frames {
 enum wire_table_when {
 	WIRE_TABLE_BEFORE = 1, /* header blocks up to `position` have changed it, no others */
 	WIRE_TABLE_AFTER,      /* the block that begins with the frame `frame` was the last */
+	/* As BEFORE; what changes it are whole frames: one under way at `position` had not yet. */
+	WIRE_TABLE_BEFORE_FRAME,
 };
 
 /* Its name and value follow. */

@@ -86,12 +86,24 @@ struct go_sites {
 
 /*
  * The sites of all functions of crypto/tls that it has; Read and Write must be among them, and
- * alone have exits. 0; or
- * what go_sites__find() returned for one of those two, *ret_odd, of whose placement .exit_reason
- * may tell more.
+ * alone have exits. 0; or what go_sites__find() returned for one of those two, *ret_odd, of whose
+ * placement .exit_reason may tell more.
  */
 int go_sites__find_all(const struct elf_file *file, int fd, const struct go_code *code,
 		       const struct emulated *emulated, struct go_sites *ret_sites,
 		       enum go_function *ret_odd);
+
+/* Where the probes that read HPACK tables go: entries, of both copies of the package. */
+struct go_hpack_sites {
+	size_t decoder_count;
+	struct placement_site decoders[2]; /* of (*Decoder).Write */
+	size_t encoder_count;
+	struct placement_site encoders[2]; /* of (*Encoder).WriteField */
+	struct placement_site write;	   /* of crypto/tls.(*Conn).Write */
+};
+
+/* Finds them. 0; -ENOENT when it has no HTTP/2, or none that is understood; -ENOMEM. */
+int go_hpack_sites__find(const struct elf_file *file, int fd, const struct go_code *code,
+			 const struct emulated *emulated, struct go_hpack_sites *ret_sites);
 
 #endif

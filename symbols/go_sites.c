@@ -278,8 +278,8 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 		goto out;
 	placement.entry = listing__entry(&listing, code->abi, &placement.entry_reason);
 	placement.uretprobe = listing__site(&listing, &listing.steps[0]);
-	placement.keeps_arguments = go_arguments__are_kept(listing.code.code, listing.code.size,
-							   code->abi, ARGUMENTS);
+	placement.keeps_arguments =
+		go_arguments__are_kept(listing.code.code, listing.code.size, code->abi, ARGUMENTS);
 	*ret_placement = placement;
 out:
 	if (listing.odd)
@@ -308,5 +308,37 @@ int go_sites__find_all(const struct elf_file *file, int fd, const struct go_code
 		if (!moves_data)
 			placement->exit_kind = EXIT_NONE;
 	}
+	return 0;
+}
+
+int go_hpack_sites__find(const struct elf_file *file, int fd, const struct go_code *code,
+			 const struct emulated *emulated, struct go_hpack_sites *ret_sites)
+{
+	static const enum go_function decoders[] = {GO_HPACK_DECODER_WRITE,
+						    GO_XNET_HPACK_DECODER_WRITE};
+	static const enum go_function encoders[] = {GO_HPACK_ENCODER_WRITE_FIELD,
+						    GO_XNET_HPACK_ENCODER_WRITE_FIELD};
+	struct go_hpack_sites sites = {0};
+	struct placement placement;
+	int err = go_sites__find(file, fd, code, GO_TLS_WRITE, emulated, &placement);
+
+	if (err)
+		return err == -ENOMEM ? err : -ENOENT;
+	sites.write = placement.entry;
+	for (int i = 0; i < 2; i++) {
+		err = go_sites__find(file, fd, code, decoders[i], emulated, &placement);
+		if (err == -ENOMEM)
+			return err;
+		if (!err)
+			sites.decoders[sites.decoder_count++] = placement.entry;
+		err = go_sites__find(file, fd, code, encoders[i], emulated, &placement);
+		if (err == -ENOMEM)
+			return err;
+		if (!err)
+			sites.encoders[sites.encoder_count++] = placement.entry;
+	}
+	if (!sites.decoder_count && !sites.encoder_count)
+		return -ENOENT;
+	*ret_sites = sites;
 	return 0;
 }

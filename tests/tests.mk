@@ -3,14 +3,14 @@
 # $(RESULTS)/NAME.txt.
 #
 #   make test       all suites, then a line for each; a machine without the tools gets them first
-#   make unit, test-san (unit tests with sanitizers), placement, golden, test-e2e   one suite
+#   make unit, test-san (unit tests with sanitizers), test-fuzz, placement, golden, test-e2e   one suite
 #   make test-go    the end-to-end cases of Go with programs of all Debian's suites: 400 MB to fetch
 #   make soak-go    ten minutes of tlstrace coming to and going from Go programs under load
 #   make test-vm    the end-to-end suite under Debian's kernels, in emulated machines
 #   make lint       style and static checks; `make format` does what can be done about style
 
 RESULTS ?= $(O)/results
-SUITES  := unit test-san placement golden test-e2e
+SUITES  := unit test-san test-fuzz placement golden test-e2e
 
 test:
 	scripts/setup build test
@@ -130,25 +130,37 @@ lint-bpf:
 
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
+FUZZ_BRIEF_SECONDS ?= 8
+HAS_LIBFUZZER = $(shell echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+	$(CLANG) -fsanitize=fuzzer,address -x c -o /dev/null - 2>/dev/null && echo yes)
 
 # make fuzz [FUZZERS=http2] [FUZZ_SECONDS=3600]: each in turn, with sanitizers; what it found stays
 # in $(O)/fuzz/NAME.corpus, and an input that fails in $(O)/fuzz.
-fuzz: $(FUZZERS:%=$(O)/fuzz/%)
-	@for name in $(FUZZERS); do \
-		mkdir -p $(O)/fuzz/$$name.corpus; \
-		$(O)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -verbosity=0 \
-			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ $(O)/fuzz/$$name.corpus || exit 1; \
-	done
+fuzz: $(FUZZERS:%=$(O)/fuzz/%) $(O)/fuzz/seeds
+	tests/fuzz/run $(O)/fuzz $(O)/fuzz/results.txt $(FUZZ_SECONDS) $(FUZZERS)
+
+test-fuzz:
+	@mkdir -p $(O)/fuzz
+	test -z "$(HAS_LIBFUZZER)" || \
+		$(MAKE) --no-print-directory $(FUZZERS:%=$(O)/fuzz/%) $(O)/fuzz/seeds
+	tests/fuzz/run $(O)/fuzz $(RESULTS)/fuzz.txt $(FUZZ_BRIEF_SECONDS) $(FUZZERS)
 
 # Beside the library, what this one reads files with.
 $(O)/fuzz/go: $(SYMBOLS_SRC) tests/support/go_image.c
 
 # An offset of zero from NULL is defined by now, whatever clang 14 says.
-$(O)/fuzz/%: tests/fuzz/fuzz_%.c $(LIB_SRC) Makefile
+$(O)/fuzz/%: tests/fuzz/fuzz_%.c $(LIB_SRC) Makefile tests/tests.mk
 	@mkdir -p $(@D)
+	echo "  FUZZ $@"
 	$(CLANG) $(CPPFLAGS) -std=gnu11 -g -O1 -fno-strict-aliasing \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize=pointer-overflow \
 		-fno-sanitize-recover=all -o $@ \
 		$(filter %.c,$^) -lnghttp2 -lelf -lZydis
 
-.PHONY: fuzz
+$(O)/fuzz/pairing: tests/support/records.c tests/support/json_check.c $(SINK_SRC)
+
+$(O)/fuzz/seeds: tests/fuzz/seeds $(wildcard tests/golden/*.rec) tests/unit/http1_corpus.inc
+	@rm -rf $@
+	tests/fuzz/seeds $@ $(filter %.rec %.inc,$^)
+
+.PHONY: fuzz test-fuzz

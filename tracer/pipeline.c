@@ -24,6 +24,16 @@ static void on_exchange(void *context, const struct exchange *exchange, struct b
 	pipeline->callbacks.entry(pipeline->callbacks.context, entry);
 }
 
+static void on_underway(void *context, const struct exchange *exchange, struct bytes executable)
+{
+	struct pipeline *pipeline = context;
+	const struct entry *entry;
+
+	/* Nothing is lost without it: its entry is to come. */
+	if (!redactor__entry(pipeline->redactor, exchange, executable, &entry))
+		pipeline->callbacks.underway(pipeline->callbacks.context, entry);
+}
+
 static void on_directive(void *context, const struct directive *directive)
 {
 	struct pipeline *pipeline = context;
@@ -58,6 +68,7 @@ int pipeline__new(const struct policy *policy, const struct pipeline_callbacks *
 	if (!pipeline)
 		return -ENOMEM;
 	pipeline->callbacks = *callbacks;
+	flow_callbacks.underway = callbacks->underway ? on_underway : NULL;
 	flow_callbacks.directive = callbacks->directive ? on_directive : NULL;
 	flow_callbacks.table = callbacks->table ? on_table : NULL;
 	flow_callbacks.forget = callbacks->forget ? on_forget : NULL;

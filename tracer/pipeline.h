@@ -12,6 +12,8 @@
 struct pipeline_callbacks {
 	void *context;
 	void (*entry)(void *context, const struct entry *entry);
+	/* An entry of what goes on, see flow.h; its `is_open` is set. NULL as there. */
+	void (*underway)(void *context, const struct entry *entry);
 	/* As in flow.h; NULL in a replay. */
 	void (*directive)(void *context, const struct directive *directive);
 	void (*table)(void *context, const struct table_request *request);
@@ -37,9 +39,9 @@ void pipeline__free(struct pipeline *pipeline);
 int pipeline__record(struct pipeline *pipeline, struct bytes record);
 
 /*
- * Entries may wait a moment for the connection that they were on. The time at which the next one
- * has waited long enough (CLOCK_MONOTONIC ns): a record of that time or later, were it a WIRE_TICK,
- * lets it go. 0: none waits.
+ * Entries may wait a moment for the connection that they were on, and be of what has lasted. The
+ * time at which the next one will be due (CLOCK_MONOTONIC ns): a record of that time or later, were
+ * it a WIRE_TICK, lets it go. 0: none will.
  */
 uint64_t pipeline__waits_until(const struct pipeline *pipeline);
 

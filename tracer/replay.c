@@ -81,6 +81,8 @@ int replay__run(const struct options *options)
 	if (status)
 		goto out;
 	callbacks.context = report;
+	if (report__wants_underway(report))
+		callbacks.underway = report__underway;
 	if (pipeline__new(&policy, &callbacks, &pipeline)) {
 		log_error("out of memory");
 		status = STATUS_FAILED;

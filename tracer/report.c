@@ -19,6 +19,7 @@ struct report {
 	const char *name; /* of the output, for messages */
 	int fd;
 	bool close_fd;
+	bool terminal;
 	struct output *output;
 	struct buf line;
 	uint64_t written;
@@ -51,7 +52,8 @@ int report__new(const struct options *options, struct report **ret_report)
 		return STATUS_FAILED;
 	}
 	report->sink_options.headers = options->headers;
-	report->sink_options.colour = isatty(report->fd) && !(no_color && *no_color);
+	report->terminal = isatty(report->fd);
+	report->sink_options.colour = report->terminal && !(no_color && *no_color);
 	if (output__new(report->fd, &report->output)) {
 		log_error("out of memory");
 		report__free(report);
@@ -80,21 +82,40 @@ static void report__fail(struct report *report, int err)
 	log_error("%s: cannot be written: %s", report->name, strerror(-err));
 }
 
-void report__entry(void *context, const struct entry *entry)
+static void report__write(struct report *report, const struct entry *entry)
 {
-	struct report *report = context;
 	int err;
 
-	if (report__has_enough(report) || report->err)
-		return;
 	buf__clear(&report->line);
 	err = report->options->sink->format(&report->sink_options, entry, &report->line);
 	if (!err)
 		err = output__append(report->output, buf__view(&report->line));
+	report__fail(report, err);
+}
+
+void report__entry(void *context, const struct entry *entry)
+{
+	struct report *report = context;
+
+	if (report__has_enough(report) || report->err)
+		return;
+	report__write(report, entry);
 	report->written++;
 	if (entry->tuple.source == WIRE_TUPLE_NONE)
 		report->without_connection++;
-	report__fail(report, err);
+}
+
+bool report__wants_underway(const struct report *report)
+{
+	return report->options->sink->shows_open && (report->terminal || report->options->headers);
+}
+
+void report__underway(void *context, const struct entry *entry)
+{
+	struct report *report = context;
+
+	if (!report__has_enough(report) && !report->err)
+		report__write(report, entry);
 }
 
 void report__flush(struct report *report)

@@ -17,6 +17,13 @@ void report__free(struct report *report);
 /* Writes an entry, unless there have been enough. A pipeline_callbacks.entry. */
 void report__entry(void *report, const struct entry *entry);
 
+/*
+ * Whether what goes on is to be shown: where somebody looks on, or asked for all. report__underway,
+ * a pipeline_callbacks.underway, then writes such an entry; it does not count.
+ */
+bool report__wants_underway(const struct report *report);
+void report__underway(void *report, const struct entry *entry);
+
 /* Sends on what has gathered. */
 void report__flush(struct report *report);
 

@@ -5,8 +5,8 @@
  *
  * Waiting: after records came, for TIMER_MS, because the probes wake a process only when that is
  * worth its price, and more are likely; else without end, having told the probes to wake it. Not
- * beyond the moment when an entry has waited long enough for its connection's socket: the pipeline
- * has no clock, so a record tells it.
+ * beyond the moment when an entry has waited long enough for its connection's socket, or an
+ * exchange has lasted: the pipeline has no clock, so a record tells it.
  */
 #include "trace.h"
 
@@ -87,6 +87,13 @@ static void on_entry(void *context, const struct entry *entry)
 	struct trace *trace = context;
 
 	report__entry(trace->report, entry);
+}
+
+static void on_underway(void *context, const struct entry *entry)
+{
+	struct trace *trace = context;
+
+	report__underway(trace->report, entry);
 }
 
 static void on_directive(void *context, const struct directive *directive)
@@ -177,6 +184,8 @@ static int trace__prepare_output(struct trace *trace)
 		return STATUS_FAILED;
 	}
 	status = report__new(options, &trace->report);
+	if (!status && report__wants_underway(trace->report))
+		callbacks.underway = on_underway;
 	if (!status)
 		status = trace__open_recording(trace);
 	if (!status && pipeline__new(&trace->policy, &callbacks, &trace->pipeline)) {
@@ -331,9 +340,9 @@ static int trace__drain(struct trace *trace)
 }
 
 /*
- * Tells the pipeline the time when an entry waits for it. All records of before `time_ns` have been
- * taken. How long to wait for more, `timeout_ms` (-1: without end) at most: until the next entry
- * has waited long enough, but not less than TIMER_MS, for there may be many.
+ * Tells the pipeline the time when something is due. All records of before `time_ns` have been
+ * taken. How long to wait for more, `timeout_ms` (-1: without end) at most: until the next is due,
+ * but not less than TIMER_MS, for there may be many.
  */
 static int trace__tick(struct trace *trace, uint64_t time_ns, int timeout_ms)
 {

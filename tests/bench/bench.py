@@ -26,14 +26,15 @@ from lib.case import Failure, Skip
 from lib.test import Test
 
 from parts import PARTS
-from rig import Server, cpu_seconds, medians, say, wrk
+from rig import H2_CONNECTIONS, H2_STREAMS, Server, cpu_seconds, h2load, medians, say, wrk
 from variants import VARIANTS
 
-# Name: heading, target, arguments for wrk.
+# Name: heading, target, what makes it, arguments for that.
 LOADS = {
-    "1k": ("1 KB, keep-alive", "/1k", ()),
-    "100k": ("100 KB, keep-alive", "/100k", ()),
-    "close": ("1 KB, a connection per request", "/1k", ("-H", "Connection: close")),
+    "1k": ("1 KB, keep-alive", "/1k", wrk, ()),
+    "100k": ("100 KB, keep-alive", "/100k", wrk, ()),
+    "close": ("1 KB, a connection per request", "/1k", wrk, ("-H", "Connection: close")),
+    "h2": (f"1 KB, HTTP/2, {H2_CONNECTIONS} x {H2_STREAMS} streams", "/1k", h2load, ()),
 }
 # Name in the figures, heading, format.
 COLUMNS = (
@@ -46,12 +47,12 @@ COLUMNS = (
 
 def measure(test, server, variant_class, load, options):
     """One round: its figures by name."""
-    _, target, more = LOADS[load]
+    _, target, program, more = LOADS[load]
     variant = variant_class(test, server)
     variant.begin()
     before = cpu_seconds(server.worker)
-    requests, rate = wrk(test, server, variant.url(target), options.seconds,
-                         options.connections, *more)
+    requests, rate = program(test, server, variant.url(target), options.seconds,
+                             options.connections, *more)
     cpu = cpu_seconds(server.worker) - before
     own = variant.end()
     figures = {"cpu_us": cpu / requests * 1e6, "rate": rate, "requests": requests, **own}
@@ -59,6 +60,8 @@ def measure(test, server, variant_class, load, options):
         figures["tracer_cpu_us"] = own["tracer_cpu"] / requests * 1e6
     for key in {"entries", "whole"} & own.keys():
         figures[f"{key}_share"] = own[key] / requests
+    if "entries" in own:
+        figures["not_one_each"] = abs(own["entries"] - requests)
     return figures
 
 
@@ -86,8 +89,8 @@ def measure_loads(test, server, loads, options):
             if name != "untraced":
                 figures["added_us"] = figures["cpu_us"] - base
                 figures["added_share"] = figures["cpu_us"] / base - 1
-            if "lost" in figures:
-                figures["lost"] = sum(r["lost"] for r in rounds[name])  # each one matters
+            for key in {"lost", "not_one_each"} & figures.keys():
+                figures[key] = sum(r[key] for r in rounds[name])  # each one matters
     return result
 
 
@@ -97,13 +100,13 @@ def table(load, variants):
         rows.append([name] + [form.format(figures[key]) if key in figures else "-"
                               for key, _, form in COLUMNS])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    widths[0] = max(len(heading) for heading, _, _ in LOADS.values())
+    widths[0] = max(len(heading) for heading, *_ in LOADS.values())
     return ["  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
                       for column, (cell, width) in enumerate(zip(row, widths))) for row in rows]
 
 
 def bars(loads, parts):
-    """What issue 3 asks for: (text, value, limit, unit)."""
+    """What issues 3 and 5 ask for: (text, value, limit, unit)."""
     small, large, many = loads.get("1k"), parts.get("download"), parts.get("connections")
     if small:
         ours = small["tlstrace"]
@@ -113,6 +116,11 @@ def bars(loads, parts):
         yield "tlstrace's CPU per request", ours["tracer_cpu_us"], 4, " µs"
         yield "requests without a whole entry", max(0, 100 * (1 - ours["whole_share"])), 0, " %"
         yield "events lost", ours["lost"], 0, ""
+    if "h2" in loads:
+        ours = loads["h2"]["tlstrace"]
+        yield "HTTP/2: added CPU, of untraced", 100 * ours["added_share"], 35, " %"
+        yield "HTTP/2: requests without one entry each", ours["not_one_each"], 0, ""
+        yield "HTTP/2: events lost", ours["lost"], 0, ""
     if large:
         yield "download: added CPU", 100 * large["added"], 3, " %"
         yield "download: moved to user space", large["recorded"] / 1e6, 10, " MB"
@@ -150,6 +158,7 @@ def run(options, directory):
     test = Test(directory, os.path.abspath(options.tlstrace), pki.make(directory), directory)
     server = Server(test)
     wrk(test, server, server.url("/1k"), 1, options.connections)  # warms caches up
+    h2load(test, server, server.url("/1k"), options.seconds, options.connections)
     print(f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} CPUs, Linux "
           f"{platform.release()}, load average {os.getloadavg()[0]:.1f} at the start\n"
           f"medians of {options.rounds} rounds of {options.seconds} s, "
@@ -172,7 +181,7 @@ def run(options, directory):
 
 def main():
     options = arguments()
-    for need in ("bpf", "nginx", "wrk"):
+    for need in ("bpf", "nginx", "wrk", "h2load"):
         reason = needs.missing(need, options.tlstrace, "")
         if reason:
             print(f"bench: {reason}", file=sys.stderr)

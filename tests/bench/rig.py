@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is measured on: one nginx worker with a libssl of its own, wrk, and what /proc tells.
+"""What is measured on: one nginx worker with a libssl of its own, wrk, h2load, and what /proc tells.
 
 A uprobe is in a file, and every process that maps the file pays for its trap, traced or not. wrk
 uses the same libssl as nginx, and tlstrace also puts probes in the host's libssl, which the target
-may load later. So nginx and wrk have a copy of libssl.so.3 each, and only nginx's gets probes.
+may load later. So nginx and the load have copies of libssl.so.3, and only nginx's gets probes.
 """
 
 import os
@@ -18,6 +18,8 @@ from lib.servers import NGINX, own_copy
 from lib.waiting import free_port, listening, until
 
 WRK = "/usr/bin/wrk"
+H2LOAD = "/usr/bin/h2load"
+H2_CONNECTIONS, H2_STREAMS = 10, 100
 LIBSSL = "libssl.so.3"
 DOWNLOAD_BYTES = 1 << 30
 CONFIG = """
@@ -39,6 +41,7 @@ http {{
     scgi_temp_path {dir}/scgi;
     server {{
         listen 127.0.0.1:{port} ssl backlog=4096;
+        listen 127.0.0.1:{http2_port} ssl http2;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         root {dir}/www;
@@ -95,14 +98,16 @@ class Server:
     def __init__(self, test):
         self.dir, self.port = test.path("nginx"), free_port()
         self.env, self.libssl = with_private_libssl(test, NGINX, "lib")
-        self.wrk_env, _ = with_private_libssl(test, WRK, "lib-wrk")
+        self.http2_port = free_port()
+        self.load_env, _ = with_private_libssl(test, WRK, "lib-load")
+        self.http2_requests = 0  # of a round; see h2load()
         os.makedirs(os.path.join(self.dir, "www"))
         os.chmod(test.dir, 0o755)
         for name, size in (("100k", 100 << 10), ("1g", DOWNLOAD_BYTES)):
             with open(os.path.join(self.dir, "www", name), "wb") as file:
                 file.truncate(size)
         config = test.write("nginx.conf", CONFIG.format(
-            dir=self.dir, port=self.port, certificate=test.pki.certificate, key=test.pki.key,
+            dir=self.dir, port=self.port, http2_port=self.http2_port, certificate=test.pki.certificate, key=test.pki.key,
             kilobyte="k" * 1024))
         self.master = test.start([own_copy(test, NGINX), "-c", config, "-p", self.dir,
                                   "-e", f"{self.dir}/error.log"], name="nginx", env=self.env)
@@ -113,9 +118,27 @@ class Server:
         return f"https://127.0.0.1:{self.port}{target}"
 
 
+def h2load(test, server, url, seconds, _connections):
+    """As wrk(), but over HTTP/2, and exact: what was begun is waited for. The first run, of some
+    requests, tells how many take about so many seconds."""
+    url = url.replace(f":{server.port}/", f":{server.http2_port}/")
+    calibrates = not server.http2_requests
+    process = test.run([H2LOAD, "-t", "1", "-c", H2_CONNECTIONS, "-m", H2_STREAMS,
+                        "-n", server.http2_requests or 20000, url], timeout=seconds * 30 + 60,
+                       env=server.load_env)
+    found = re.search(r"finished in .*?, ([\d.]+) req/s.*\nrequests: (\d+) total, .* "
+                      r"(\d+) succeeded", process.text())
+    if process.poll() != 0 or not found or found[2] != found[3]:
+        raise Failure(f"h2load:\n{process.output()}")
+    rate, requests = float(found[1]), int(found[3])
+    if calibrates:
+        server.http2_requests = max(1000, int(rate * seconds) // 1000 * 1000)
+    return requests, rate
+
+
 def start_wrk(test, server, url, seconds, connections, *arguments):
     return test.start([WRK, "-t1", "-c", connections, "-d", f"{seconds}s", *arguments, url],
-                      env=server.wrk_env)
+                      env=server.load_env)
 
 
 def wrk(test, server, url, seconds, connections, *arguments):

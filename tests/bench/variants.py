@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What runs beside nginx, or before it, while wrk does: a class for each row of the table."""
+"""What runs beside nginx, or before it, under load: a class for each row of the table."""
 
 import os
 import re
@@ -16,7 +16,7 @@ class Untraced:
     """nginx alone."""
 
     name = "untraced"
-    loads = ("1k", "100k", "close")
+    loads = ("1k", "100k", "close", "h2")
 
     def __init__(self, test, server):
         self.url = server.url
@@ -78,7 +78,7 @@ class Neighbour(Traced):
     """The worker is not traced, but its libssl has probes: what they cost by themselves."""
 
     name = "neighbour"
-    loads = ("1k",)
+    loads = ("1k", "h2")
 
     def target(self, server):
         return server.master.pid  # and its children to come, which the worker is not
@@ -92,6 +92,8 @@ class Neighbour(Traced):
 
 class Beside(Untraced):
     """Another tool's process. Skip when it is installed, but does not work here."""
+
+    loads = ("1k", "100k", "close")
 
     def __init__(self, test, server):
         super().__init__(test, server)

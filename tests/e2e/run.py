@@ -81,7 +81,7 @@ def execute(case, test):
     signal.setitimer(signal.ITIMER_REAL, case.limit_seconds)
     try:
         case.run(test)
-        result = Result("passed")
+        result = Result("passed", test.remark)
     except Skip as reason:
         result = Result("skipped", str(reason))
     except Failure as failure:
@@ -192,7 +192,7 @@ class Runner:
     def _say(self, name, result, seconds):
         self.counts[result.status] += 1
         if result.status == "passed":
-            print(f"ok {name} {seconds:.1f}s")
+            print(f"ok {name} {seconds:.1f}s" + (result.details and f": {result.details}"))
         elif result.status == "skipped":
             print(f"skip {name}: {result.details}")
         else:

@@ -800,17 +800,50 @@ Test(flow, after_an_upgrade_nothing_is_needed)
 {
 	writes("GET /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
 	reads("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x02hi");
-	cr_expect(strstr(observed.text, "7  GET /chat 101 0/0 lost 0 tuple ok\n"), "%s",
-		  observed.text);
 	writes("\x81\x82....");
 	cr_expect_eq(observed.directives, 2);
 	writes("\x81\x82....");
 	reads("\x81\x02hi");
 	cr_expect_eq(observed.directives, 2);
 	cr_expect_eq(observed.last.skip_until, UINT64_MAX);
+	cr_expect_eq(observed.exchanges, 0);
+	source__skip(&source, WIRE_WRITE, 1000);
+	source__skip(&source, WIRE_READ, 2000);
 	feed(source__close(&source, WIRE_CLOSE_FREE));
 	cr_expect_eq(observed.forgotten, 1);
 	cr_expect_eq(observed.exchanges, 1);
+	cr_expect(strstr(observed.text, "7  GET /chat 101 1012/2008 lost 0 tuple ok\n"), "%s",
+		  observed.text);
+}
+
+Test(flow, the_end_tells_how_far_what_was_left_out_has_come)
+{
+	writes(REQUEST);
+	reads("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+	source__skip(&source, WIRE_READ, 4000);
+	feed(source__close(&source, WIRE_CLOSE_NOT));
+	cr_expect_eq(observed.exchanges, 0);
+	feed(source__end(&source, 0, false));
+	cr_expect(strstr(observed.text, "7  GET /a 200 0/4000 lost 0 tuple no_response\n"), "%s",
+		  observed.text);
+}
+
+/* Of one direction; the other's place is not known to whoever tells. */
+Test(flow, how_far_one_direction_has_come)
+{
+	uint64_t written;
+
+	writes(REQUEST);
+	reads("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+	source__skip(&source, WIRE_READ, 4000);
+	written = source.position[WIRE_WRITE];
+	source.position[WIRE_WRITE] = 0;
+	feed(source__close(&source, WIRE_CLOSE_NOT));
+	source.position[WIRE_WRITE] = written;
+	source__skip(&source, WIRE_READ, 996000);
+	feed(source__close(&source, WIRE_CLOSE_NOT));
+	cr_expect(strstr(observed.text, "7  GET /a 200 0/1000000 lost 0 tuple ok\n"), "%s",
+		  observed.text);
 }
 
 Test(flow, nobody_to_direct)

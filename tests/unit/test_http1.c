@@ -734,6 +734,22 @@ Test(http1, joined_before_an_answer_to_head, .init = begin_late_scene, .fini = e
 		   "GET h /1 #1 h2 t0 b0 2-2 | 200 #1 h2 t0 b2 3-3 | 11 ok\n");
 }
 
+/* Else what answers the next requests would be left out with a body that never comes. */
+Test(http1, joined_before_an_answer_that_may_lack_its_body, .init = begin_late_scene,
+     .fini = end_scene)
+{
+	say(&scene, 'r', "HTTP/1.1 200 OK\r\nX-Id: 0\r\n\r\n");
+	cr_assert_eq(http1_ops.skippable(scene.parser, WIRE_READ), SKIP_NOTHING);
+	say(&scene, 'w', GET("1"));
+	say(&scene, 'r', OK("1"));
+	say(&scene, 'r', "HTTP/1.1 200 OK\r\nX-Id: 2\r\nContent-Length: 500000\r\n\r\n");
+	cr_assert_eq(http1_ops.skippable(scene.parser, WIRE_READ), SKIP_NOTHING);
+	say(&scene, 'r', "body");
+	cr_assert_eq(http1_ops.skippable(scene.parser, WIRE_READ), 499996);
+	expect_out("- | 200 #0 h1 t0 b0 1-1 | 11 joined_late\n"
+		   "GET h /1 #1 h2 t0 b0 2-2 | 200 #1 h2 t0 b2 3-3 | 11 ok\n");
+}
+
 Test(http1, joined_reading_byte_by_byte, .init = begin_late_scene, .fini = end_scene)
 {
 	const char *response = "}GH" OK("1");

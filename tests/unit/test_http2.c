@@ -798,6 +798,11 @@ Test(http2, detected)
 		{"PRI * HTTP/1.1\r\n", 16, true, VERDICT_NO},
 		{SETTINGS, 9, true, VERDICT_YES},
 		{SETTINGS, 5, true, VERDICT_MORE},
+		/* gRPC's setting for experiments, and one that nobody knows. */
+		{"\0\0\6\4\0\0\0\0\0\xfe\3\0\0\0\1", 15, true, VERDICT_YES},
+		{"\0\0\6\4\0\0\0\0\0\xfe\3\0\0\0\1", 15, false, VERDICT_YES},
+		{"\0\0\6\4\0\0\0\0\0\x77\3\0\0\0\1", 15, true, VERDICT_YES},
+		{"\0\0\6\4\0\0\0\0\0\x77\3\0\0\0\1", 15, false, VERDICT_NO},
 		{"\0\0\5\4\0\0\0\0\0", 9, true, VERDICT_NO},
 		{"\0\0\0\4\1\0\0\0\0", 9, true, VERDICT_NO},
 		{"GET / HTTP/1.1\r\n", 16, true, VERDICT_NO},

@@ -95,7 +95,7 @@ Test(intake, close)
 	source.lost_bytes[WIRE_READ] = 1;
 	source.lost_bytes[WIRE_WRITE] = 2;
 	source.flags = 0;
-	for (int reason = WIRE_CLOSE_FREE; reason <= WIRE_CLOSE_EOF; reason++) {
+	for (int reason = WIRE_CLOSE_FREE; reason <= WIRE_CLOSE_NOT; reason++) {
 		cr_assert_eq(take(source__close(&source, reason)), 0);
 		cr_expect_eq(event.type, EVENT_CLOSE);
 		cr_expect_eq(event.close.reason, (enum wire_close_reason)reason);
@@ -184,7 +184,7 @@ Test(intake, fields_of_close)
 	for (unsigned int reason = 0; reason < 256; reason++)
 		cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close,
 				  reason, reason),
-			     reason >= WIRE_CLOSE_FREE && reason <= WIRE_CLOSE_EOF ? 0 : -EINVAL);
+			     reason >= WIRE_CLOSE_FREE && reason <= WIRE_CLOSE_NOT ? 0 : -EINVAL);
 	cr_expect_eq(WITH(source__close(&source, WIRE_CLOSE_FREE), struct wire_close, library,
 			  WIRE_GO + 1),
 		     -EINVAL);

@@ -77,6 +77,7 @@ struct process {
 	uint64_t since_ns; /* CLOCK_MONOTONIC: started, attached to or executed its program */
 	char *path;	   /* of its executable; NULL: it has not executed one */
 	enum nesting nesting;
+	bool directed; /* the probes leave something out of its streams */
 	struct {
 		struct bio *bio;	   /* NULL: no more */
 		struct bio_probes *probes; /* NULL: the shared ones */
@@ -685,6 +686,15 @@ static bool read_record(struct bytes record, void *ret, size_t size)
 	return data;
 }
 
+/* What a process left out last is told while its connections are known. */
+static void capture__report_left_out(struct capture *capture, uint32_t pid)
+{
+	struct process *process = capture__process(capture, pid);
+
+	if (process && process->directed)
+		probe_set__report_left_out(capture->probes, pid);
+}
+
 static void capture__exec(struct capture *capture, struct bytes record)
 {
 	struct process *process;
@@ -695,6 +705,7 @@ static void capture__exec(struct capture *capture, struct bytes record)
 	if (!read_record(record, &exec, sizeof(exec)))
 		return;
 	pid = exec.header.pid;
+	capture__report_left_out(capture, pid);
 	if (!exec.traced && !capture__binary_replaced(capture, &exec.executable)) {
 		process = capture__process(capture, pid);
 		if (process) {
@@ -758,6 +769,7 @@ static void capture__exit(struct capture *capture, struct bytes record, uint32_t
 {
 	struct process *process = capture__process(capture, pid);
 
+	capture__report_left_out(capture, pid);
 	capture->options->record(capture->options->context, record);
 	if (process)
 		capture__remove_process(capture, process);
@@ -993,8 +1005,13 @@ int capture__held_map_fd(const struct capture *capture)
 
 void capture__direct(struct capture *capture, const struct directive *directive)
 {
-	if (!capture->options->classic)
-		probe_set__direct(capture->probes, directive);
+	struct process *process = capture__process(capture, directive->pid);
+
+	if (capture->options->classic)
+		return;
+	if (process)
+		process->directed = true;
+	probe_set__direct(capture->probes, directive);
 }
 
 void capture__request_table(struct capture *capture, const struct table_request *request)
@@ -1020,8 +1037,10 @@ void capture__finish(struct capture *capture, bool enough)
 	/* What is not traced delivers no more: the drain after it is the last. */
 	HASH_ITER(hh, capture->processes, process, next)
 	probe_set__untrace(capture->probes, (pid_t)process->pid);
-	if (!enough)
+	if (!enough) {
 		probe_set__drain(capture->probes);
+		probe_set__report_left_out(capture->probes, 0);
+	}
 	end.header.time_ns = now_ns();
 	end.events_lost = probe_set__events_lost(capture->probes);
 	capture->options->record(capture->options->context, bytes__of(&end, sizeof(end)));

@@ -13,6 +13,7 @@
 
 #include "capture/trial.h"
 #include "capture/uprobe.h"
+#include "clock.h"
 #include "log.h"
 #include "probes.skel.h"
 
@@ -196,6 +197,23 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
+struct go_table_programs {
+	struct bpf_program *decode;
+	struct bpf_program *encode;
+	struct bpf_program *written;
+};
+
+static struct go_table_programs go_table_programs_of(const struct tlstrace_bpf *bpf,
+						     enum go_abi abi)
+{
+	if (abi == GO_ABI_STACK)
+		return (struct go_table_programs){bpf->progs.go_decode_stack,
+						  bpf->progs.go_encode_stack,
+						  bpf->progs.go_written_stack};
+	return (struct go_table_programs){bpf->progs.go_decode_regs, bpf->progs.go_encode_regs,
+					  bpf->progs.go_written_regs};
+}
+
 /* Loads the programs, of the two for a call's end the one that this kernel accepts. */
 static int probe_set__load(struct probe_set *set)
 {
@@ -212,6 +230,13 @@ static int probe_set__load(struct probe_set *set)
 	bpf_program__set_autoload(set->bpf->progs.h2_receive_entry, set->reads_tables);
 	bpf_program__set_autoload(set->bpf->progs.h2_send_entry, set->reads_tables);
 	bpf_program__set_autoload(set->bpf->progs.h2_send_exit, set->reads_tables);
+	for (int abi = GO_ABI_STACK; abi <= GO_ABI_REGISTERS; abi++) {
+		struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
+
+		bpf_program__set_autoload(programs.decode, set->reads_tables);
+		bpf_program__set_autoload(programs.encode, set->reads_tables);
+		bpf_program__set_autoload(programs.written, set->reads_tables);
+	}
 	err = tlstrace_bpf__load(set->bpf);
 	/* The verifier's refusal is no lack of privilege, where an empty program is taken. */
 	if (err == -EACCES && !trial__program())
@@ -581,6 +606,41 @@ int probe_set__attach_tables(struct probe_set *set, const char *path,
 	return err;
 }
 
+static int probe_set__attach_entry(struct probe_set *set, struct uprobe_list *list,
+				   struct bpf_program *program, const struct probe_target *target,
+				   const struct placement_site *site)
+{
+	return probe_set__attach_uprobe(set, list, program, false, target, site->offset,
+					cookie_of(WIRE_GO, site));
+}
+
+int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go_abi abi,
+				const struct go_hpack_sites *sites, pid_t pid,
+				struct bio_probes **ret_probes)
+{
+	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
+	const struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
+	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	int err = 0;
+
+	if (!probes)
+		return -ENOMEM;
+	for (size_t i = 0; i < sites->decoder_count && !err; i++)
+		err = probe_set__attach_entry(set, &probes->list, programs.decode, &target,
+					      &sites->decoders[i]);
+	for (size_t i = 0; i < sites->encoder_count && !err; i++)
+		err = probe_set__attach_entry(set, &probes->list, programs.encode, &target,
+					      &sites->encoders[i]);
+	if (!err && sites->encoder_count)
+		err = probe_set__attach_entry(set, &probes->list, programs.written, &target,
+					      &sites->write);
+	if (err)
+		bio_probes__free(probes);
+	else
+		*ret_probes = probes;
+	return err;
+}
+
 void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes)
 {
 	if (!probes)
@@ -785,6 +845,90 @@ void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *c
 	}
 	if (set->bpf->bss->shared.go_seen)
 		probe_set__sweep_goroutines(set, stale, context);
+}
+
+static struct wire_header header_of(enum wire_type type, size_t size, uint32_t pid)
+{
+	return (struct wire_header){
+		.size = (uint32_t)size,
+		.type = type,
+		.time_ns = now_ns(),
+		.pid = pid,
+		.tid = pid,
+	};
+}
+
+/* As report_frames() of the probes. */
+static void probe_set__report_frames(struct probe_set *set, const struct stream_key *key,
+				     const struct connection_state *state)
+{
+	const struct walk *walk = &state->walks[key->direction];
+	struct {
+		struct wire_frames frames;
+		struct wire_frames_stream streams[WIRE_FRAMES_STREAMS];
+	} record = {0};
+	size_t size = sizeof(record.frames);
+
+	for (; record.frames.count < WIRE_FRAMES_STREAMS; record.frames.count++) {
+		uint8_t i = record.frames.count;
+
+		if (!walk->sums.streams[i])
+			break;
+		record.streams[i].payload = walk->sums.payload[i];
+		record.streams[i].stream = walk->sums.streams[i];
+		size += sizeof(record.streams[i]);
+	}
+	record.frames.header = header_of(WIRE_FRAMES, size, key->connection.pid);
+	record.frames.connection.object = key->connection.object;
+	record.frames.connection.generation = state->generation;
+	record.frames.position = state->position[key->direction];
+	record.frames.lost_bytes = state->lost_bytes[key->direction];
+	record.frames.left = (uint32_t)walk->remaining;
+	record.frames.stream = walk->stream;
+	record.frames.direction = (uint8_t)key->direction;
+	set->record(set->context, bytes__of(&record, size));
+}
+
+/* As report_close() of the probes, of one direction. */
+static void probe_set__report_stream(struct probe_set *set, const struct stream_key *key,
+				     const struct connection_state *state)
+{
+	const struct walk *walk = &state->walks[key->direction];
+	struct wire_close record = {
+		.header = header_of(WIRE_CLOSE, sizeof(record), key->connection.pid),
+		.connection = {.object = key->connection.object, .generation = state->generation},
+		.tuple = state->tuple,
+		.reason = WIRE_CLOSE_NOT,
+		.library = state->library,
+		.flags = state->flags & WIRE_FROM_START,
+	};
+
+	if (walk->phase == WALK_FRAMES && walk->told < state->position[key->direction])
+		probe_set__report_frames(set, key, state);
+	record.position[key->direction] = state->position[key->direction];
+	record.lost_bytes[key->direction] = state->lost_bytes[key->direction];
+	record.body_bytes[key->direction] = state->body_bytes[key->direction];
+	set->record(set->context, bytes__of(&record, sizeof(record)));
+}
+
+void probe_set__report_left_out(struct probe_set *set, uint32_t pid)
+{
+	int connections = bpf_map__fd(set->bpf->maps.connections);
+	int fd = bpf_map__fd(set->bpf->maps.directives);
+	struct stream_directive directive;
+	struct connection_state state;
+	struct stream_key key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if ((!pid || key.connection.pid == pid) && key.direction <= WIRE_WRITE &&
+		    !bpf_map_lookup_elem(fd, &key, &directive) &&
+		    !bpf_map_lookup_elem(connections, &key.connection, &state) &&
+		    state.generation == directive.generation)
+			probe_set__report_stream(set, &key, &state);
+	}
 }
 
 int probe_set__ring_fd(const struct probe_set *set)

@@ -59,7 +59,6 @@ int probe_set__attach_tls(struct probe_set *set, const char *path, const struct 
 int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi abi,
 			 const struct go_sites *sites, unsigned int *ret_count);
 
-/* Probes on BIO_write and BIO_read of one file, see probes/ciphertext.h. */
 /* Probes in one file that come and go: on BIO_write and BIO_read (see probes/ciphertext.h) ... */
 struct bio_probes;
 
@@ -77,6 +76,11 @@ bool probe_set__reads_tables(const struct probe_set *set);
 int probe_set__attach_tables(struct probe_set *set, const char *path,
 			     const struct nghttp2_code *code, pid_t pid,
 			     struct bio_probes **ret_probes);
+
+/* The same for those that read the tables of a Go program. */
+int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go_abi abi,
+				const struct go_hpack_sites *sites, pid_t pid,
+				struct bio_probes **ret_probes);
 
 /* Whether the probes remember what was read: only then are wishes granted. */
 void probe_set__note_reads(struct probe_set *set, bool note);
@@ -144,6 +148,12 @@ typedef bool connection_stale_fn(void *context, uint32_t pid, uint64_t generatio
  * executed something else, without freeing its TLS objects.
  */
 void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context);
+
+/*
+ * Tells how far the streams have come whose bytes the probes leave out, as records like theirs: of
+ * a process that ended (its last call was reported), or of all (0) when tracing ends.
+ */
+void probe_set__report_left_out(struct probe_set *set, uint32_t pid);
 
 /* Readable by poll(2) as long as the ring holds anything; for edge-triggered epoll. */
 int probe_set__ring_fd(const struct probe_set *set);

@@ -17,7 +17,7 @@
 /* A connection that does not move meanwhile is asked for again when it does (flow.c). */
 #define WAIT_NS 5000000000ull
 
-/* Files with libnghttp2's code that one process can have probes in. */
+/* Files with code of HTTP/2 that one process can have probes in. */
 #define PROCESS_FILES 2
 
 struct file_key {
@@ -28,8 +28,11 @@ struct file_key {
 /* A file that has been looked at. */
 struct file {
 	struct file_key key;
-	bool has_code;
-	struct nghttp2_code code;
+	bool has_nghttp2;
+	struct nghttp2_code nghttp2;
+	bool has_go;
+	enum go_abi abi;
+	struct go_hpack_sites go;
 	/* Where probes cannot be for one process: those for all, and how many want them. */
 	struct bio_probes *shared;
 	size_t users;
@@ -82,6 +85,7 @@ static struct file *tables__file(struct tables *tables, const struct mapped_file
 	struct file_key key = {.device = mapped->device, .inode = mapped->inode};
 	struct elf_file *elf;
 	struct file *file;
+	struct go_code go;
 
 	HASH_FIND(hh, tables->files, &key, sizeof(key), file);
 	if (file)
@@ -93,10 +97,16 @@ static struct file *tables__file(struct tables *tables, const struct mapped_file
 	HASH_ADD(hh, tables->files, key, sizeof(file->key), file);
 	if (elf_file__open(mapped->fd, &elf))
 		return file; /* what is mapped to execute need not be ELF */
-	file->has_code = !nghttp2_code__find(elf, mapped->fd, tables->emulated, &file->code);
+	file->has_nghttp2 = !nghttp2_code__find(elf, mapped->fd, tables->emulated, &file->nghttp2);
+	if (!file->has_nghttp2 && !elf_file__go_code(elf, &go)) {
+		file->abi = go.abi;
+		file->has_go =
+			!go_hpack_sites__find(elf, mapped->fd, &go, tables->emulated, &file->go);
+	}
 	elf_file__close(elf);
-	if (file->has_code)
-		log_verbose("%s: libnghttp2, HPACK tables can be read", mapped->path);
+	if (file->has_nghttp2 || file->has_go)
+		log_verbose("%s: %s, HPACK tables can be read", mapped->path,
+			    file->has_go ? "Go's HTTP/2" : "libnghttp2");
 	return file;
 }
 
@@ -114,8 +124,12 @@ static void tables__attach(struct tables *tables, struct process *process, struc
 	if (slot == PROCESS_FILES)
 		return;
 	if (alone || !probes) {
-		err = probe_set__attach_tables(tables->probes, mapped->link, &file->code,
-					       (pid_t)process->pid, &probes);
+		err = file->has_go
+			      ? probe_set__attach_go_tables(tables->probes, mapped->link, file->abi,
+							    &file->go, (pid_t)process->pid, &probes)
+			      : probe_set__attach_tables(tables->probes, mapped->link,
+							 &file->nghttp2, (pid_t)process->pid,
+							 &probes);
 		if (err) {
 			log_verbose("%s: cannot put probes on its HTTP/2 functions: %s",
 				    mapped->path, strerror(-err));
@@ -154,7 +168,7 @@ static int attach_mapped(void *context, const struct mapped_file *mapped)
 	struct scan *scan = context;
 	struct file *file = tables__file(scan->tables, mapped);
 
-	if (file && file->has_code)
+	if (file && (file->has_nghttp2 || file->has_go))
 		tables__attach(scan->tables, scan->process, file, mapped);
 	return 0;
 }
@@ -218,12 +232,10 @@ static struct wait *tables__wait(const struct tables *tables, const struct table
 {
 	struct wait *wait;
 
-	DL_FOREACH(tables->waits, wait)
-	{
+	for (wait = tables->waits; wait; wait = wait->next)
 		if (wait->direction == request->direction &&
 		    wait__is_of(wait, request->pid, &request->connection))
 			return wait;
-	}
 	return NULL;
 }
 
@@ -287,8 +299,8 @@ void tables__forget(struct tables *tables, uint32_t pid, const struct wire_conne
 
 	if (!tables)
 		return;
-	DL_FOREACH_SAFE(tables->waits, wait, next)
-	{
+	for (wait = tables->waits; wait; wait = next) {
+		next = wait->next;
 		if (wait__is_of(wait, pid, connection))
 			tables__end_wait(tables, wait);
 	}
@@ -301,8 +313,8 @@ void tables__end_process(struct tables *tables, uint32_t pid)
 
 	if (!tables)
 		return;
-	DL_FOREACH_SAFE(tables->waits, wait, next)
-	{
+	for (wait = tables->waits; wait; wait = next) {
+		next = wait->next;
 		if (wait->process->pid == pid)
 			tables__end_wait(tables, wait);
 	}

@@ -126,6 +126,15 @@ struct waiting_place {
 	size_t bytes; /* what it holds */
 };
 
+struct underway_list;
+
+/* An exchange's place among those that may come to last; exchange/underway.c's own. */
+struct underway_place {
+	struct underway_list *list; /* NULL: in none */
+	struct exchange *prev, *next;
+	uint64_t deadline_ns;
+};
+
 /* A request or a response. Times are CLOCK_MONOTONIC nanoseconds. */
 struct message {
 	bool begun; /* its start line was seen: the times and headers mean something */
@@ -155,16 +164,19 @@ struct exchange {
 	struct buf scheme;    /* empty: https */
 	struct buf authority; /* from an absolute target or Host or :authority; empty: not known */
 	struct buf path;
-	struct buf query;   /* without its `?` */
-	struct buf upgrade; /* what extended CONNECT (RFC 8441) asks for; empty: nothing */
+	struct buf query; /* without its `?` */
+	struct buf
+		upgrade; /* what extended CONNECT (RFC 8441) asks for, or a 101 brings; or empty */
 	bool has_query;
 	uint16_t status; /* of the final response; 0: not seen */
 
 	enum reason reason;
 	const char *error; /* error.type, static text; NULL: none */
+	bool is_open;	   /* it goes on: in its pairing still */
 
 	struct tcp_facts tcp; /* of the request; the retransmits at the exchange's end */
 	struct waiting_place waiting;
+	struct underway_place underway;
 };
 
 #endif

@@ -20,6 +20,7 @@ struct pairing {
 	exchange_done_fn *done;
 	void *context;
 	struct exchange_pool *pool; /* NULL: none */
+	struct underway *underway;  /* NULL: none */
 	struct exchange *oldest;
 	struct exchange **tail; /* where the next one is linked in */
 	size_t count;
@@ -181,6 +182,11 @@ void pairing__set_pool(struct pairing *pairing, struct exchange_pool *pool)
 	pairing->pool = pool;
 }
 
+void pairing__set_underway(struct pairing *pairing, struct underway *underway)
+{
+	pairing->underway = underway;
+}
+
 void pairing__free(struct pairing *pairing)
 {
 	struct exchange *next;
@@ -189,6 +195,7 @@ void pairing__free(struct pairing *pairing)
 		return;
 	for (struct exchange *exchange = pairing->oldest; exchange; exchange = next) {
 		next = exchange->next;
+		underway__end(exchange);
 		exchange__free(exchange);
 	}
 	free(pairing);
@@ -214,6 +221,9 @@ int pairing__open(struct pairing *pairing, uint64_t id, struct exchange **ret_ex
 	*pairing->tail = exchange;
 	pairing->tail = &exchange->next;
 	pairing->count++;
+	exchange->is_open = true;
+	if (pairing->underway)
+		underway__begin(pairing->underway, exchange);
 	*ret_exchange = exchange;
 	return 0;
 }
@@ -232,6 +242,12 @@ struct exchange *pairing__oldest(struct pairing *pairing)
 	return pairing->oldest;
 }
 
+void pairing__answer(struct pairing *pairing, struct exchange *exchange)
+{
+	if (pairing->underway)
+		underway__answer(pairing->underway, exchange);
+}
+
 /* Takes it out of the list first: `done` sees the pairing without it. */
 static void pairing__hand_on(struct pairing *pairing, struct exchange *exchange)
 {
@@ -243,6 +259,8 @@ static void pairing__hand_on(struct pairing *pairing, struct exchange *exchange)
 	if (!*link)
 		pairing->tail = link;
 	exchange->next = NULL;
+	exchange->is_open = false;
+	underway__end(exchange);
 	pairing->count--;
 	if (!pairing->done(pairing->context, exchange))
 		exchange_pool__put(pairing->pool, exchange);

@@ -9,6 +9,7 @@
 #define TLSTRACE_PAIRING_H
 
 #include "exchange/exchange.h"
+#include "exchange/underway.h"
 
 /* Requests without a response that one connection may have; the oldest is given up beyond. */
 #define PAIRING_MAX_OPEN 1024
@@ -52,6 +53,9 @@ void exchange_pool__free(struct exchange_pool *pool);
 /* From now on exchanges come from `pool` and go there. It must outlive the pairing. */
 void pairing__set_pool(struct pairing *pairing, struct exchange_pool *pool);
 
+/* From now on `underway`, which must outlive the pairing, knows of the exchanges that are open. */
+void pairing__set_underway(struct pairing *pairing, struct underway *underway);
+
 /*
  * Begins an exchange. It is open until both messages have ended. 0, -EEXIST when `id` is open,
  * -ENOMEM. *ret_exchange belongs to the pairing.
@@ -66,6 +70,9 @@ struct exchange *pairing__oldest(struct pairing *pairing);
 
 /* How many exchanges are open. */
 size_t pairing__count(const struct pairing *pairing);
+
+/* Says that the head of an open exchange's final response is complete. */
+void pairing__answer(struct pairing *pairing, struct exchange *exchange);
 
 /*
  * Says that a message of `exchange` may have ended. When both have (request.ended or never begun,

@@ -111,21 +111,34 @@ struct flow {
 	size_t held_bytes;
 	struct exchange_pool pool;
 	struct waiting waiting;
-	uint64_t now_ns; /* of the event under way */
+	struct underway underway;
+	uint64_t now_ns; /* of the event at hand */
 	struct flow_counts counts;
 };
 
 #define PATH_MAX_BYTES 4096
 
+static struct bytes exchange__executable(const struct exchange *exchange)
+{
+	const struct conn *conn = (const struct conn *)((const char *)exchange->connection -
+							offsetof(struct conn, info));
+
+	return buf__view(&conn->process->path);
+}
+
 /* An exchange goes on, with the tuple that its connection has now. */
 static void flow__hand_on(void *context, const struct exchange *exchange)
 {
 	struct flow *flow = context;
-	const struct conn *conn = (const struct conn *)((const char *)exchange->connection -
-							offsetof(struct conn, info));
 
-	flow->callbacks.exchange(flow->callbacks.context, exchange,
-				 buf__view(&conn->process->path));
+	flow->callbacks.exchange(flow->callbacks.context, exchange, exchange__executable(exchange));
+}
+
+static void flow__tell_underway(void *context, const struct exchange *exchange)
+{
+	struct flow *flow = context;
+
+	flow->callbacks.underway(flow->callbacks.context, exchange, exchange__executable(exchange));
 }
 
 int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
@@ -140,6 +153,7 @@ int flow__new(const struct flow_callbacks *callbacks, struct flow **ret_flow)
 		.context = flow,
 		.pool = &flow->pool,
 	};
+	flow->underway = (struct underway){.tell = flow__tell_underway, .context = flow};
 	*ret_flow = flow;
 	return 0;
 }
@@ -425,6 +439,8 @@ static int conn__open(struct flow *flow, struct conn *conn, const struct parser_
 		return err;
 	}
 	pairing__set_pool(conn->pairing, &flow->pool);
+	if (flow->callbacks.underway)
+		pairing__set_underway(conn->pairing, &flow->underway);
 	conn->ops = ops;
 	conn->speaks = SPEAKS_PROTOCOL;
 	return 0;
@@ -671,6 +687,7 @@ static void flow__table(struct flow *flow, const struct event *event)
 		.max_bytes = event->table.max_bytes,
 		.after_frame = event->table.when == WIRE_TABLE_AFTER,
 		.frame = event->table.frame,
+		.whole_frames = event->table.when == WIRE_TABLE_BEFORE_FRAME,
 	};
 
 	if (!conn || conn->info.id.generation != event->connection.generation || !conn->ops ||
@@ -801,6 +818,8 @@ static void flow__close(struct flow *flow, const struct event *event)
 		if (conn->ops)
 			conn->ops->end(conn->parser, WIRE_READ, END_STREAM, event->time_ns);
 		break;
+	case WIRE_CLOSE_NOT:
+		break;
 	}
 }
 
@@ -855,7 +874,7 @@ static void flow__exits(struct flow *flow, const struct event *event)
 
 void flow__event(struct flow *flow, const struct event *event)
 {
-	flow->now_ns = event->time_ns;
+	flow->now_ns = flow->underway.now_ns = event->time_ns;
 	switch (event->type) {
 	case EVENT_DATA:
 		flow__data(flow, event);
@@ -888,16 +907,23 @@ void flow__event(struct flow *flow, const struct event *event)
 	flow__release_due(flow);
 	/* Last: what this event tells of a socket still counts. */
 	waiting__release_due(&flow->waiting, event->time_ns);
+	underway__tell_due(&flow->underway);
+}
+
+/* Of two times, of which 0 is none. */
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	if (!a || !b)
+		return a | b;
+	return a < b ? a : b;
 }
 
 uint64_t flow__waits_until(const struct flow *flow)
 {
-	uint64_t waits = waiting__until(&flow->waiting), held;
+	uint64_t held = flow->holding ? flow->holding->held.first_ns + HELD_NS : 0;
 
-	if (!flow->holding)
-		return waits;
-	held = flow->holding->held.first_ns + HELD_NS;
-	return waits && waits < held ? waits : held;
+	return earlier(earlier(waiting__until(&flow->waiting), underway__until(&flow->underway)),
+		       held);
 }
 
 void flow__free(struct flow *flow)

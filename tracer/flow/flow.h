@@ -46,6 +46,8 @@ struct flow_callbacks {
 	void *context;
 	/* An exchange ended. `executable` is its process's, empty when not known. */
 	void (*exchange)(void *context, const struct exchange *exchange, struct bytes executable);
+	/* One has lasted and goes on (underway.h). NULL where nobody wants to know. */
+	void (*underway)(void *context, const struct exchange *exchange, struct bytes executable);
 	/* NULL where there are no probes to tell. */
 	void (*directive)(void *context, const struct directive *directive);
 	/* NULL as above. */
@@ -78,7 +80,7 @@ void flow__free(struct flow *flow);
  */
 void flow__event(struct flow *flow, const struct event *event);
 
-/* When an exchange will have waited long enough, as time of an event; 0: none waits. */
+/* When something will be due though nothing happens, as time of an event; 0: nothing will. */
 uint64_t flow__waits_until(const struct flow *flow);
 
 const struct flow_counts *flow__counts(const struct flow *flow);

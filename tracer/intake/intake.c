@@ -104,7 +104,7 @@ static int close_event(struct bytes record, struct event *event)
 
 	if (!read_struct(record, &close, sizeof(close)) || record.size != sizeof(close))
 		return -EINVAL;
-	if (close.reason < WIRE_CLOSE_FREE || close.reason > WIRE_CLOSE_EOF)
+	if (close.reason < WIRE_CLOSE_FREE || close.reason > WIRE_CLOSE_NOT)
 		return -EINVAL;
 	if (check_connection(&close.tuple, close.library, close.flags, event))
 		return -EINVAL;
@@ -181,8 +181,9 @@ static int table_event(struct bytes record, struct event *event)
 	    table.count > WIRE_TABLE_MAX_ENTRIES || table.max_bytes > WIRE_TABLE_MAX_BYTES ||
 	    table.size_bytes > table.max_bytes || table.frame_bytes > sizeof(table.frame))
 		return -EINVAL;
-	if (table.when == WIRE_TABLE_AFTER ? table.frame_bytes < FRAME_HEAD_BYTES
-					   : table.when != WIRE_TABLE_BEFORE || table.frame_bytes)
+	if (table.when < WIRE_TABLE_BEFORE || table.when > WIRE_TABLE_BEFORE_FRAME ||
+	    (table.when == WIRE_TABLE_AFTER ? table.frame_bytes < FRAME_HEAD_BYTES
+					    : table.frame_bytes != 0))
 		return -EINVAL;
 	entries = bytes__from(record, sizeof(table));
 	if (!entries_are_valid(entries, &table))

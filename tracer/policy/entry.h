@@ -33,6 +33,7 @@ struct entry_rpc {
 
 struct entry {
 	int64_t time_unix_ns; /* first byte of the request, or of the response where unseen */
+	bool is_open;	      /* it goes on: times, sizes and what is missing are as of now */
 	enum side side;
 	bool has_ttfb;
 	bool has_duration;
@@ -48,13 +49,14 @@ struct entry {
 	uint16_t server_port; /* 0: not known */
 	struct entry_fields request_headers;
 	uint64_t request_body_bytes;
-	struct bytes upgrade; /* the protocol that is asked for on an HTTP/2 stream: "websocket" */
+	struct bytes upgrade; /* the protocol that was asked for, or that an Upgrade brought */
 
 	bool has_response;
 	uint16_t status; /* 0: not known */
 	struct entry_fields response_headers;
 	struct entry_fields response_trailers;
 	uint64_t response_body_bytes;
+	const char *stream; /* "sse", "websocket"; NULL: neither */
 
 	struct entry_rpc rpc;
 

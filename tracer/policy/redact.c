@@ -5,6 +5,7 @@
  * secret is, policy/secrets.c knows.
  */
 #include "policy/redact.h"
+#include "exchange/stream.h"
 #include "policy/grpc.h"
 #include "policy/secrets.h"
 
@@ -288,6 +289,19 @@ static const char *library__name(enum wire_library library)
 	return NULL;
 }
 
+static const char *stream__name(enum stream stream)
+{
+	switch (stream) {
+	case STREAM_NONE:
+		return NULL;
+	case STREAM_EVENTS:
+		return "sse";
+	case STREAM_WEBSOCKET:
+		return "websocket";
+	}
+	return NULL;
+}
+
 static const char *reason__name(enum reason reason)
 {
 	switch (reason) {
@@ -513,11 +527,13 @@ int redactor__entry(struct redactor *redactor, const struct exchange *exchange,
 	redactor->count = 0;
 	redactor->err = 0;
 	*entry = (struct entry){
+		.is_open = exchange->is_open,
 		.has_request = request->begun,
 		.request_body_bytes = request->body_bytes,
 		.has_response = response->begun,
 		.response_body_bytes = response->body_bytes,
 		.status = response->begun ? exchange->status : 0,
+		.stream = stream__name(exchange__stream(exchange)),
 		.version = version__name(exchange->version),
 		.error = exchange->error,
 		.reason = reason__name(exchange__reason(exchange)),

@@ -15,6 +15,7 @@
  * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; when idle, struct
  * parser and for each direction one buffer of 1 KB at most.
  */
+#include "exchange/stream.h"
 #include "proto/http1_order.h"
 
 #include <errno.h>
@@ -56,17 +57,51 @@ static void http1__free(struct parser *parser)
 	free(parser);
 }
 
-/* What follows is not HTTP, both ways (RFC 9110 7.8, 9.3.6). */
+/* What follows is not HTTP, both ways, and counts as the two bodies (RFC 9110 7.8, 9.3.6). */
 static void parser__tunnel(struct parser *parser, struct half *half)
 {
+	struct half *requests = parser__other(parser, half);
+	struct exchange *exchange = half->exchange, *next;
+
+	http1_half__reset(half, STATE_TUNNEL);
+	http1_half__reset(requests, STATE_TUNNEL);
+	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
+		next = each->next;
+		if (each != exchange)
+			pairing__give_up(parser->pairing, each, REASON_NO_RESPONSE);
+	}
+	half->exchange = exchange;
+	if (!exchange->request.begun)
+		return;
+	if (!exchange->request.ended)
+		exchange__fault(exchange, REASON_TRUNCATED);
+	exchange->request.ended = false;
+	requests->exchange = exchange;
+}
+
+static void half__end_tunnel(struct half *half, uint64_t time_ns)
+{
+	half__message(half)->ended = true;
+	half__message(half)->last_ns = time_ns;
+	half->exchange = NULL;
+}
+
+/*
+ * A direction of a tunnel ended. Who will write no more on a WebSocket has done with it, and may
+ * keep the connection in memory without reading that its peer says so too.
+ */
+static void parser__end_tunnel(struct parser *parser, struct half *half, uint64_t time_ns)
+{
+	struct half *other = parser__other(parser, half);
 	struct exchange *exchange = half->exchange;
 
-	exchange->response.ended = true;
-	http1_half__reset(half, STATE_TUNNEL);
-	http1_half__reset(parser__other(parser, half), STATE_TUNNEL);
-	if (!pairing__settle(parser->pairing, exchange))
-		pairing__give_up(parser->pairing, exchange, REASON_NONE);
-	pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
+	if (!exchange)
+		return;
+	half__end_tunnel(half, time_ns);
+	if (half == &parser->half[WIRE_WRITE] && other->exchange &&
+	    exchange__stream(exchange) == STREAM_WEBSOCKET)
+		half__end_tunnel(other, time_ns);
+	pairing__settle(parser->pairing, exchange);
 }
 
 static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
@@ -223,10 +258,13 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	}
 	if (response && exchange)
 		method = buf__view(&exchange->method);
-	if (status == 101 || (status / 100 == 2 && bytes__equal(method, bytes__str("CONNECT")))) {
+	if (response && exchange && exchange__tunnels(exchange)) {
 		parser__tunnel(parser, half);
+		pairing__answer(parser->pairing, exchange);
 		return 0;
 	}
+	if (response && exchange)
+		pairing__answer(parser->pairing, exchange);
 	http1_framing__close(&half->framing);
 	if (status == 204 || status == 304 || bytes__equal(method, bytes__str("HEAD"))) {
 		http1_order__finish(parser, half);
@@ -291,6 +329,22 @@ static int half__fold(struct half *half, struct headers *headers, struct bytes t
 	return exchange__stored(half->exchange, headers, err);
 }
 
+/* What a field of a head says of the exchange. What has no room is left out. 0 or -ENOMEM. */
+static int exchange__take_field(struct exchange *exchange, bool response, struct bytes name,
+				struct bytes value)
+{
+	int err = 0;
+
+	/* Host, but the target's own authority goes before it (RFC 9112 3.2.2). */
+	if (!response && !exchange->authority.size && bytes__equal_nocase(name, bytes__str("host")))
+		err = buf__append(&exchange->authority, value);
+	/* What the connection speaks after it. */
+	if (response && exchange->status == 101 && !exchange->upgrade.size &&
+	    bytes__equal_nocase(name, bytes__str("upgrade")))
+		err = buf__append(&exchange->upgrade, value);
+	return err == -ENOSPC ? 0 : err;
+}
+
 static int half__field(struct half *half, struct bytes line)
 {
 	struct exchange *exchange = half->exchange;
@@ -317,11 +371,9 @@ static int half__field(struct half *half, struct bytes line)
 	half->foldable = false;
 	if (colon == line.size || !name.size || !headers)
 		return 0;
-	/* Host, but the target's own authority goes before it (RFC 9112 3.2.2). */
-	if (half->state == STATE_HEAD && !half__has_responses(half) && !exchange->authority.size &&
-	    bytes__equal_nocase(name, bytes__str("host"))) {
-		err = buf__append(&exchange->authority, value);
-		if (err == -ENOMEM)
+	if (half->state == STATE_HEAD) {
+		err = exchange__take_field(exchange, half__has_responses(half), name, value);
+		if (err)
 			return err;
 	}
 	return half__store(half, headers, name, value);
@@ -544,7 +596,7 @@ static void half__count_body(struct half *half, uint64_t size, bool lost)
 static uint64_t parser__take_body(struct parser *parser, struct half *half, uint64_t size,
 				  bool lost)
 {
-	if (half->state == STATE_CLOSE) {
+	if (half->state == STATE_CLOSE || half->state == STATE_TUNNEL) {
 		half__count_body(half, size, lost);
 		return size;
 	}
@@ -564,7 +616,7 @@ static uint64_t parser__take_body(struct parser *parser, struct half *half, uint
 static bool half__in_body(const struct half *half)
 {
 	return half->state == STATE_LENGTH || half->state == STATE_CHUNK ||
-	       half->state == STATE_CLOSE;
+	       half->state == STATE_CLOSE || half->state == STATE_TUNNEL;
 }
 
 /* Notes that bytes pass in a direction. */
@@ -604,8 +656,6 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 
 		half->offset = size - bytes.size;
 		half__set_last(half, when);
-		if (half->state == STATE_TUNNEL)
-			return 0;
 		if (half__in_body(half)) {
 			taken = (size_t)parser__take_body(parser, half, bytes.size, false);
 			rest = bytes__from(bytes, taken);
@@ -645,8 +695,6 @@ static void http1__gap(struct parser *parser, enum wire_direction direction, uin
 
 	parser__touch(parser, half);
 	half__set_last(half, when);
-	if (half->state == STATE_TUNNEL)
-		return;
 	if (half__in_body(half))
 		size -= parser__take_body(parser, half, size, lost);
 	if (size && half->state == STATE_SEARCHING && !lost) {
@@ -689,12 +737,14 @@ static void http1__walked_frames(struct parser *parser, enum wire_direction dire
 }
 
 /* The stream ended where this message is. */
-static void parser__cut(struct parser *parser, struct half *half)
+static void parser__cut(struct parser *parser, struct half *half, uint64_t time_ns)
 {
 	struct exchange *exchange = half->exchange;
 
-	if (half->state == STATE_TUNNEL)
+	if (half->state == STATE_TUNNEL) {
+		parser__end_tunnel(parser, half, time_ns);
 		return;
+	}
 	if (half->state == STATE_CLOSE)
 		http1_order__finish(parser, half);
 	else if (exchange)
@@ -708,13 +758,13 @@ static void parser__cut(struct parser *parser, struct half *half)
 }
 
 /* No response comes any more. Where one may have passed unseen, nothing is said of it. */
-static void parser__end_responses(struct parser *parser, struct half *half)
+static void parser__end_responses(struct parser *parser, struct half *half, uint64_t time_ns)
 {
 	bool unsure = half->state == STATE_SEARCHING && half->moved_at > parser->requested_at;
 	enum reason reason = unsure ? half->why : REASON_NO_RESPONSE;
 	struct exchange *next;
 
-	parser__cut(parser, half);
+	parser__cut(parser, half, time_ns);
 	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
 		next = each->next;
 		if (each->response.ended)
@@ -736,7 +786,7 @@ static void http1__end(struct parser *parser, enum wire_direction direction, enu
 		if (kind == END_TRACE)
 			http1_half__reset(half, STATE_SEARCHING);
 		else if (half__has_responses(half))
-			parser__end_responses(parser, half);
+			parser__end_responses(parser, half, time_ns);
 	}
 	if (kind == END_TRACE) {
 		pairing__give_up_all(parser->pairing, REASON_NO_RESPONSE);
@@ -745,7 +795,7 @@ static void http1__end(struct parser *parser, enum wire_direction direction, enu
 	for (int i = 0; i < 2; i++)
 		if ((kind != END_STREAM || i == (int)direction) &&
 		    !half__has_responses(&parser->half[i]))
-			parser__cut(parser, &parser->half[i]);
+			parser__cut(parser, &parser->half[i], time_ns);
 }
 
 static uint64_t http1__skippable(const struct parser *parser, enum wire_direction direction)
@@ -754,9 +804,11 @@ static uint64_t http1__skippable(const struct parser *parser, enum wire_directio
 
 	switch (half->state) {
 	case STATE_LENGTH:
+		return half__may_lack_body(half) ? SKIP_NOTHING : half->remaining;
 	case STATE_CHUNK:
 		return half->remaining;
 	case STATE_CLOSE:
+		return half__may_lack_body(half) ? SKIP_NOTHING : SKIP_REST;
 	case STATE_TUNNEL:
 		return SKIP_REST;
 	default:

@@ -182,7 +182,7 @@ static void parser__end_bodiless(struct parser *parser, struct half *half)
 	bool body = half->state == STATE_LENGTH || half->state == STATE_CHUNK_SIZE ||
 		    half->state == STATE_CLOSE;
 
-	if (body && !half->body_seen && half->exchange && !half->exchange->request.begun)
+	if (body && half__may_lack_body(half))
 		http1_order__finish(parser, half);
 }
 

@@ -19,7 +19,7 @@ enum state {
 	STATE_CHUNK,	  /* `remaining` bytes of a chunk */
 	STATE_CHUNK_END,  /* the line end after them */
 	STATE_TRAILERS,
-	STATE_TUNNEL, /* no longer HTTP */
+	STATE_TUNNEL, /* no longer HTTP: counted as a body until the stream ends */
 };
 
 /* One direction. */
@@ -87,6 +87,15 @@ static inline void half__miss(struct half *half, uint64_t when)
 {
 	half->missed = true;
 	half->missed_at = when;
+}
+
+/*
+ * Whether the body that was announced may not come: it is that of a response to an unseen request,
+ * which may have been HEAD, and none of it has come yet.
+ */
+static inline bool half__may_lack_body(const struct half *half)
+{
+	return !half->body_seen && half->exchange && !half->exchange->request.begun;
 }
 
 /* Back to no message and no line; an idle connection holds no memory for lines. */

@@ -1069,9 +1069,10 @@ static void http2__table(struct parser *parser, enum wire_direction direction,
 		http2_late__tell(&half->late, table);
 		return;
 	}
-	/* Of the block under way, the target may have read a part. */
+	/* Of the block under way, the target may have read a part, but of a whole frame. */
 	if (table->age > half->passed ||
-	    (half->in_block && half->block_at < half->passed - table->age))
+	    (half->in_block && half->block_at < half->passed - table->age &&
+	     !(table->whole_frames && !half->block_frames)))
 		return;
 	err = http2_late__adopt(&half->late, half->hpack, table, half->passed - table->age);
 	parser__count_adopted(parser, err);

@@ -13,8 +13,9 @@
 #define CHAIN_OF_CALL  2
 #define CHAIN_ANYWHERE 4
 
-#define CODE_MAX    0xd /* of the error codes of RFC 9113 7 */
-#define SETTING_MAX 0x10
+#define CODE_MAX	     0xd /* of the error codes of RFC 9113 7 */
+#define SETTING_MAX	     0x10
+#define SETTING_EXPERIMENTAL 0xf000 /* this and all above */
 /* No endpoint says more at once. */
 #define SETTINGS_MAX_BYTES 256
 
@@ -72,8 +73,12 @@ static bool settings__are_usual(struct bytes payload)
 	for (size_t i = 0; i + 6 <= payload.size; i += 6) {
 		unsigned int id = (unsigned int)payload.data[i] << 8 | payload.data[i + 1];
 
-		/* Reserved ones are sent so that nobody relies on there being none. */
-		if (!id || (id > SETTING_MAX && (id & 0x0f0f) != 0x0a0a))
+		/*
+		 * Reserved ones are sent so that nobody relies on there being none, and gRPC has
+		 * some of those for experiments.
+		 */
+		if (!id ||
+		    (id > SETTING_MAX && id < SETTING_EXPERIMENTAL && (id & 0x0f0f) != 0x0a0a))
 			return false;
 	}
 	return true;
@@ -152,7 +157,7 @@ static bool frame__may_follow(const struct http2_frame *frame, const struct http
 enum verdict http2_chain__verify(struct bytes bytes, bool call_start)
 {
 	size_t wanted = call_start ? CHAIN_OF_CALL : CHAIN_ANYWHERE, found = 0;
-	struct http2_frame frame, before;
+	struct http2_frame frame, before = {0};
 	struct bytes payload;
 
 	/* Most of what is asked of is not it. */
@@ -181,7 +186,7 @@ enum verdict http2_chain__verify(struct bytes bytes, bool call_start)
 	return VERDICT_MORE;
 }
 
-/* A server's first frame is its SETTINGS (RFC 9113 3.4). */
+/* A server's first frame is its SETTINGS (RFC 9113 3.4), whatever they are. */
 static enum verdict detect_settings(struct bytes head)
 {
 	struct http2_frame frame;
@@ -191,9 +196,8 @@ static enum verdict detect_settings(struct bytes head)
 	if (head.size < HTTP2_HEAD_BYTES)
 		return head.size > 3 && head.data[3] != HTTP2_SETTINGS ? VERDICT_NO : VERDICT_MORE;
 	frame = http2_frame__parse(head.data);
-	if (frame.type != HTTP2_SETTINGS || (frame.flags & HTTP2_ACK) ||
-	    !frame__is_usual(head.data, &frame,
-			     bytes__first(bytes__from(head, HTTP2_HEAD_BYTES), frame.size)))
+	if (frame.type != HTTP2_SETTINGS || frame.flags || frame.size > SETTINGS_MAX_BYTES ||
+	    !http2_frame__is_valid(&frame))
 		return VERDICT_NO;
 	return VERDICT_YES;
 }

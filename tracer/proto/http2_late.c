@@ -4,6 +4,9 @@
 
 #include <errno.h>
 
+/* A HEADERS frame with a priority has so much beside its block, when there is no padding. */
+#define FRAME_EXTRA_BYTES (9 + 5)
+
 struct late_block {
 	uint64_t start; /* where its first frame began */
 	uint64_t end;
@@ -67,9 +70,15 @@ bool http2_late__wants(const struct http2_late *late)
 	return late->wants && late->refused < LATE_MAX_REFUSED;
 }
 
+/* False as well where it has padding: then it may be several. */
+static bool late_block__is_one_frame(const struct late_block *block)
+{
+	return block->end - block->start <= block->size + FRAME_EXTRA_BYTES;
+}
+
 /* A table after which the blocks kept from position `at` on have passed. */
 static int late__adopt(struct http2_late *late, struct hpack *hpack,
-		       const struct hpack_table *table, uint64_t at)
+		       const struct hpack_table *table, uint64_t at, bool whole_frames)
 {
 	struct bytes rest = buf__view(&late->blocks);
 	struct hpack *candidate = NULL;
@@ -80,7 +89,8 @@ static int late__adopt(struct http2_late *late, struct hpack *hpack,
 
 		memcpy(&block, rest.data, sizeof(block));
 		rest = bytes__from(rest, sizeof(block));
-		if (block.start >= at)
+		if (block.start >= at ||
+		    (whole_frames && block.end > at && late_block__is_one_frame(&block)))
 			err = hpack__block(candidate, bytes__first(rest, block.size), NULL, NULL);
 		else if (block.end > at)
 			err = -EAGAIN;
@@ -103,7 +113,7 @@ int http2_late__adopt(struct http2_late *late, struct hpack *hpack,
 
 	if (!http2_late__wants(late) || at < late->from)
 		return -EAGAIN;
-	return late__adopt(late, hpack, &entries, at);
+	return late__adopt(late, hpack, &entries, at, table->whole_frames);
 }
 
 int http2_late__tell(struct http2_late *late, const struct target_table *table)
@@ -143,7 +153,7 @@ int http2_late__end_block(struct http2_late *late, struct hpack *hpack)
 	int err = -ENOENT;
 
 	if (late->in_told) {
-		err = late__adopt(late, hpack, &table, UINT64_MAX);
+		err = late__adopt(late, hpack, &table, UINT64_MAX, false);
 		late__drop_told(late);
 	}
 	return err;

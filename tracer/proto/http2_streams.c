@@ -385,6 +385,7 @@ static void streams__response(struct http2_streams *streams, struct http2_stream
 			break; /* there is only one */
 		exchange->status = block__status(block);
 		streams__begin(streams, stream, block, moment);
+		pairing__answer(streams->pairing, exchange);
 		break;
 	case PLACE_TRAILERS:
 		if (!response->begun)

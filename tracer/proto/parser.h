@@ -76,6 +76,7 @@ struct target_table {
 	bool after_frame;   /* as of the end of the header block that begins with `frame` ... */
 	struct bytes frame; /* its first bytes, all or WIRE_TABLE_FRAME_BYTES */
 	uint64_t age;	    /* ... else as of before so many of the bytes that passed last */
+	bool whole_frames;  /* and a frame under way there has not changed it */
 };
 
 struct parser; /* each parser's own */

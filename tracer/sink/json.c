@@ -161,6 +161,8 @@ static void json__http(struct json *json, const struct entry *entry)
 		return;
 	json__object(json, "http");
 	json__known(json, "upgrade", entry->upgrade);
+	if (entry->stream)
+		json__string(json, "stream", bytes__str(entry->stream));
 	if (entry->has_request) {
 		json__object(json, "request");
 		json__known(json, "method", entry->method);

@@ -34,6 +34,8 @@ struct sink_options {
 struct sink_ops {
 	const char *name; /* what -f calls it */
 
+	bool shows_open; /* it has a form for an entry of what goes on (is_open) */
+
 	/* Formats `entry` at the end of `line`. 0, -ENOMEM, -ENOSPC (the buffer's maximum). */
 	int (*format)(const struct sink_options *options, const struct entry *entry,
 		      struct buf *line);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * An entry as one line for people, and with -H its header fields below. What comes from the wire
- * is written so that it cannot act on a terminal or look like another line or column.
+ * is written so that it cannot act on a terminal or look like another line or column. An entry of
+ * what goes on has `...` where others have what is known at the end.
  */
 #include "sink/sink.h"
 #include "base/decimal.h"
@@ -217,26 +218,44 @@ static void text__code(struct text *text, uint16_t status)
 		text__put(text, "-");
 }
 
+/* What the end will tell. */
+static void text__to_come(struct text *text)
+{
+	text__colour(text, COLOUR_DIM);
+	text__put(text, "...");
+	text__colour(text, COLOUR_RESET);
+}
+
 static void text__status(struct text *text, const struct entry *entry)
 {
+	if (entry->is_open && !entry->has_response) {
+		text__to_come(text);
+		return;
+	}
 	text__colour(text, status__colour(entry->status));
-	text__put(text, entry->complete ? "" : "!");
+	text__put(text, entry->complete || entry->is_open ? "" : "!");
 	text__code(text, entry->status);
 	text__colour(text, COLOUR_RESET);
 }
 
-static void text__size(struct text *text, const struct entry *entry)
+static void text__bytes(struct text *text, uint64_t bytes)
 {
-	if (!entry->has_response) {
-		text__put(text, "-");
-		return;
-	}
-	text__uint(text, entry->response_body_bytes, 1);
+	text__uint(text, bytes, 1);
 	text__put(text, "B");
 }
 
+static void text__size(struct text *text, const struct entry *entry)
+{
+	if (entry->is_open)
+		text__to_come(text);
+	else if (entry->has_response)
+		text__bytes(text, entry->response_body_bytes);
+	else
+		text__put(text, "-");
+}
+
 /* Three digits and a unit, rounded: 0.53ms, 12.3ms, 123ms, 1.24s, 75.0s, 600s. */
-static void text__duration(struct text *text, const struct entry *entry)
+static void text__time_span(struct text *text, uint64_t ns)
 {
 	static const struct {
 		uint64_t digit_ns; /* what the last digit stands for */
@@ -251,13 +270,9 @@ static void text__duration(struct text *text, const struct entry *entry)
 	uint64_t digits;
 	size_t i;
 
-	if (!entry->has_duration) {
-		text__put(text, "-");
-		return;
-	}
 	for (i = 0;; i++) {
-		digits = entry->duration_ns / scales[i].digit_ns;
-		if (entry->duration_ns % scales[i].digit_ns >= scales[i].digit_ns / 2)
+		digits = ns / scales[i].digit_ns;
+		if (ns % scales[i].digit_ns >= scales[i].digit_ns / 2)
 			digits++;
 		if (digits < 1000 || i == last)
 			break;
@@ -270,16 +285,47 @@ static void text__duration(struct text *text, const struct entry *entry)
 	text__put(text, scales[i].unit);
 }
 
+static void text__duration(struct text *text, const struct entry *entry)
+{
+	if (entry->is_open)
+		text__to_come(text);
+	else if (entry->has_duration)
+		text__time_span(text, entry->duration_ns);
+	else
+		text__put(text, "-");
+}
+
 static void text__version(struct text *text, const struct entry *entry)
 {
 	text__put(text, entry->version ? "HTTP/" : "-");
 	text__put(text, entry->version ? entry->version : "");
 }
 
+/* That it is a stream, and what matters of one: ` [sse: ttfb 412ms]`, ` [websocket: 97B up]`. */
+static void text__stream(struct text *text, const struct entry *entry)
+{
+	bool websocket;
+
+	if (!entry->stream)
+		return;
+	websocket = !strcmp(entry->stream, "websocket");
+	text__put(text, " [");
+	text__put(text, entry->stream);
+	if (websocket && !entry->is_open && entry->has_request) {
+		text__put(text, ": ");
+		text__bytes(text, entry->request_body_bytes);
+		text__put(text, " up");
+	} else if (!websocket && entry->has_ttfb) {
+		text__put(text, ": ttfb ");
+		text__time_span(text, entry->ttfb_ns);
+	}
+	text__put(text, "]");
+}
+
 /* Why the entry is not complete, and what failed: ` [no_response: closed]`. */
 static void text__fault(struct text *text, const struct entry *entry)
 {
-	if (!entry->reason && !entry->error)
+	if (entry->is_open || (!entry->reason && !entry->error))
 		return;
 	text__put(text, " [");
 	text__put(text, entry->reason ? entry->reason : "");
@@ -317,6 +363,7 @@ static void text__line(struct text *text, const struct entry *entry)
 	text__duration(text, entry);
 	text__put(text, " ");
 	text__version(text, entry);
+	text__stream(text, entry);
 	text__rpc(text, &entry->rpc);
 	text__fault(text, entry);
 	text__put(text, "\n");
@@ -375,4 +422,8 @@ static int sink_text__format(const struct sink_options *options, const struct en
 	return text.err;
 }
 
-const struct sink_ops sink_text = {.name = "text", .format = sink_text__format};
+const struct sink_ops sink_text = {
+	.name = "text",
+	.shows_open = true,
+	.format = sink_text__format,
+};

@@ -175,6 +175,7 @@ def upgrade_101(test):
         {"until": "\xff\x01\n"}], port=server.port, later=True)
     trace = _trace_played(test, client, server.pid)
     told = client.connected()
+    server.reports(1)
     report = curl(test, server.url("/another-connection"))
     entries = trace.finish(3)
     served = server.reports(2)

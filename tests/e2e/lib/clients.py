@@ -122,8 +122,8 @@ class H2Client(KeepAliveClient):
         return [self._report(told) for told in self.tell(list(orders))]
 
 
-def h2_client(test, port, host="127.0.0.1"):
-    process = test.start_target("h2_client.py", host, port, stdin=subprocess.PIPE)
+def h2_client(test, port, *options, host="127.0.0.1"):
+    process = test.start_target("h2_client.py", host, port, *options, stdin=subprocess.PIPE)
     return H2Client(process, PYTHON_NAME, r"^\{")
 
 

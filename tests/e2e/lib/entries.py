@@ -33,7 +33,7 @@ FIELDS = {
     "process.executable.name": str, "process.executable.path": str,
     "capture.tuple": str, "capture.complete": bool, "capture.lost_bytes": int,
     "capture.reason": str, "capture.unknown_headers": int, "error.type": str,
-    "http.upgrade": str, "rpc.system": str, "rpc.service": str, "rpc.method": str,
+    "http.upgrade": str, "http.stream": str, "rpc.system": str, "rpc.service": str, "rpc.method": str,
     "rpc.grpc.status_code": int, "rpc.grpc.status_message": str,
     "rpc.grpc.request_messages": int, "rpc.grpc.response_messages": int,
 }

@@ -93,9 +93,13 @@ def _webrick(*_):
     return None if done.returncode == 0 else "no webrick"
 
 
-def _python_h2(*_):
-    done = subprocess.run([PYTHON, "-c", "import h2"], capture_output=True, check=False)
-    return None if done.returncode == 0 else "no python3-h2"
+def _python(module, package):
+    """A finder of a module of Debian's Python."""
+
+    def find(*_):
+        done = subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True, check=False)
+        return None if done.returncode == 0 else f"no {package}"
+    return find
 
 
 def _recording(_program_path, shared):
@@ -120,7 +124,9 @@ FINDERS = {
     "openssl": lambda *_: _program("/usr/bin/openssl"),
     "setpriv": lambda *_: _program("/usr/bin/setpriv"),
     "h2load": lambda *_: _program("/usr/bin/h2load") or _program("/usr/sbin/nghttpd"),
-    "python-h2": _python_h2,
+    "python-h2": _python("h2", "python3-h2"),
+    "aiohttp": _python("aiohttp", "python3-aiohttp"), "grpcio": _python("grpc", "python3-grpcio"),
+    "httpx": _python("httpx", "python3-httpx"),
     "wrk": lambda *_: _program("/usr/bin/wrk"),
 }
 

@@ -184,18 +184,20 @@ class NodeServer:
 
 
 class Nghttpd:
-    """nghttpd with its files: 1k and 100k; it writes no log that can be compared with."""
+    """nghttpd with its files: 1k and 100k. With -v it writes what it receives and sends to `log`."""
 
-    def __init__(self, test):
+    def __init__(self, test, *options):
         self.port = free_port()
         directory = test.path("nghttpd")
         os.makedirs(directory)
         for name in ("1k", "100k"):
             with open(os.path.join(directory, name), "wb") as file:
                 file.write(b"g" * NGINX_FILES[name])
-        self.process = test.start(["/usr/sbin/nghttpd", "-d", directory, "-a", "127.0.0.1",
-                                   "--no-content-length", self.port, test.pki.key,
-                                   test.pki.certificate])
+        self.log = test.path("nghttpd.log")
+        with open(self.log, "wb") as log:
+            self.process = test.start(["/usr/sbin/nghttpd", *options, "-d", directory, "-a",
+                                       "127.0.0.1", "--no-content-length", self.port,
+                                       test.pki.key, test.pki.certificate], stdout=log)
         listening(self.port, self.process)
 
     @property

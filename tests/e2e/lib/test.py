@@ -20,6 +20,7 @@ class Test:
         self.pki = pki
         self.shared = shared  # directory of what is built once a run
         self._log = []
+        self.remark = ""  # stands behind the case's name when it passed
 
     def path(self, name):
         return os.path.join(self.dir, name)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An HTTP/2 client on Debian's h2: one connection, and what it is told on each line of its input.
 
-    h2_client.py HOST PORT
+    h2_client.py HOST PORT [wire]
 
 A line is a JSON list of requests that are sent at once: {"target", "method", "headers", "size",
-"cancel"}; the answer is a line with a list of what was sent and received of each. "cancel" resets
-the stream when the response has begun.
+"cancel", "protocol"}; the answer is a line with a list of what was sent and received of each. "cancel"
+resets the stream when the response has begun. "protocol" makes it an extended CONNECT (RFC 8441).
+With `wire`, the answer has under "wire" what the header blocks said, {"request", "response"}, and
+{"join": true} tells from when on (h2_wire.py).
 """
 
 import json
@@ -17,8 +19,10 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+from h2_wire import Wire
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+WIRE = sys.argv[3:] == ["wire"]
 
 
 def text(pairs):
@@ -37,16 +41,18 @@ def connect():
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     connection.initiate_connection()
     sock.sendall(connection.data_to_send())
-    return sock, connection
+    return sock, connection, Wire(connection) if WIRE else None
 
 
-def send(connection, order):
+def send(connection, wire, order):
     stream = connection.get_next_available_stream_id()
     size = order.get("size")
-    headers = [(":method", order.get("method", "GET")), (":scheme", "https"),
+    protocol = [(":protocol", order["protocol"])] if "protocol" in order else []
+    headers = [(":method", order.get("method", "GET")), *protocol, (":scheme", "https"),
                (":authority", f"{HOST}:{PORT}"), (":path", order["target"]),
                ("user-agent", "h2-client"), *map(tuple, order.get("headers", []))]
     connection.send_headers(stream, headers, end_stream=size is None)
+    on_wire = {"wire": {"request": wire.sent(), "response": None}} if wire else {}
     for start in range(0, size or 0, 16000):
         connection.send_data(stream, b"b" * min(16000, size - start))
     if size is not None:
@@ -54,11 +60,11 @@ def send(connection, order):
     return stream, {"method": order.get("method", "GET"), "target": order["target"],
                     "request_headers": regular(headers), "request_size": size or 0,
                     "response_size": 0, "status": None, "response_headers": None,
-                    "response_trailers": [], "version": "2", "pid": None}
+                    "response_trailers": [], "version": "2", "pid": None, **on_wire}
 
 
-def exchange(sock, connection, orders):
-    told = dict(send(connection, order) for order in orders)
+def exchange(sock, connection, wire, orders):
+    told = dict(send(connection, wire, order) for order in orders)
     cancelled = {stream for stream, order in zip(told, orders) if order.get("cancel")}
     open_streams = set(told)
     sock.sendall(connection.data_to_send())
@@ -71,6 +77,8 @@ def exchange(sock, connection, orders):
                 report = told[event.stream_id]
                 report["status"] = int(dict(text(event.headers))[":status"])
                 report["response_headers"] = regular(event.headers)
+                if wire:
+                    report["wire"]["response"] = wire.received()
                 if event.stream_id in cancelled:
                     connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.CANCEL)
                     open_streams.discard(event.stream_id)
@@ -89,16 +97,19 @@ def exchange(sock, connection, orders):
 
 
 def main():
-    sock, connection = connect()
+    sock, connection, wire = connect()
     print("{}", flush=True)
     for line in sys.stdin:
         orders = json.loads(line)
         if orders == {"reconnect": True}:
             sock.close()
-            sock, connection = connect()
+            sock, connection, wire = connect()
             print("{}", flush=True)
-            continue
-        print(json.dumps(exchange(sock, connection, orders)), flush=True)
+        elif orders == {"join": True}:
+            wire.join()
+            print("{}", flush=True)
+        else:
+            print(json.dumps(exchange(sock, connection, wire, orders)), flush=True)
 
 
 main()

@@ -146,9 +146,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Upgrade", "lines")
         self.send_header("Connection", "Upgrade")
         self.end_headers()
-        self.report(0)
+        sent = 0
         while line := self.rfile.readline():
-            self.wfile.write(line)
+            sent += self.wfile.write(line)
+        self.request_bytes += sent
+        self.report(sent)
 
     def answer_secrets(self):
         self.answer(b"ok", [

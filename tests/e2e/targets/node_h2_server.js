@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // An HTTP/2 server on node: /size/N answers with N bytes, /grpc/SERVICE/METHOD as gRPC does, with
-// two messages and a status of 5; anything else with the request's body. Prints one JSON line a
-// request. Usage: node node_h2_server.js CERTIFICATE KEY PORT
+// two messages and a status of 5; /events/N/MS sends N server-sent events, MS milliseconds apart; a
+// CONNECT gets back what it sends (RFC 8441); anything else the request's body. Prints one JSON line a
+// request, but for the last two. Usage: node node_h2_server.js CERTIFICATE KEY PORT
 'use strict';
 
 const fs = require('fs');
@@ -17,13 +18,38 @@ function regular(raw) {
 
 const server = http2.createSecureServer({
   cert: fs.readFileSync(certificate), key: fs.readFileSync(key),
+  settings: { enableConnectProtocol: true },
 });
+
+function sendEvents(stream, count, milliseconds) {
+  stream.respond({ ':status': 200, 'content-type': 'text/event-stream' });
+  let sent = 0;
+  const timer = setInterval(() => {
+    if (stream.destroyed || sent === count) {
+      clearInterval(timer);
+      stream.end();
+      return;
+    }
+    stream.write('data: 1\n\n');
+    sent += 1;
+  }, milliseconds);
+}
 
 server.on('stream', (stream, headers, flags, raw) => {
   const chunks = [];
+  const events = /^\/events\/(\d+)\/(\d+)/.exec(headers[':path']);
+  stream.on('error', () => {});
+  if (events) {
+    sendEvents(stream, Number(events[1]), Number(events[2]));
+    return;
+  }
+  if (headers[':method'] === 'CONNECT') {
+    stream.respond({ ':status': 200 });
+    stream.pipe(stream);
+    return;
+  }
   const grpc = (headers['content-type'] || '').startsWith('application/grpc');
   const { localAddress, localPort, remoteAddress, remotePort } = stream.session.socket;
-  stream.on('error', () => {});
   stream.on('data', (chunk) => chunks.push(chunk));
   stream.on('end', () => {
     const received = Buffer.concat(chunks);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Arguments, result and goroutine of a Go function that is entered or returns, in both conventions
+ * (ABI): from Go 1.17 on in registers, before on the stack above the return address.
+ */
+#ifndef TLSTRACE_GO_FRAME_H
+#define TLSTRACE_GO_FRAME_H
+
+#include "goroutine.h"
+
+/* What differs between the conventions. */
+struct go_frame {
+	__u64 g;
+	__u64 arguments[3];
+	__u64 result;
+	__u32 flag; /* of the process: TRACED_GO or TRACED_GO_STACK */
+};
+
+/*
+ * Above the return address. Up to 1.16: receiver, buffer's address, length, capacity, result. From
+ * 1.17 on there is room for the same arguments, where functions may put those of the registers.
+ */
+#define STACK_ARGUMENTS 8
+#define STACK_RESULT	40
+
+static __always_inline void frame_in_registers(struct pt_regs *ctx, struct go_frame *ret)
+{
+	const user_regs *regs = (const user_regs *)ctx;
+
+	ret->g = regs->GO_G;
+	ret->arguments[0] = regs->GO_ARGUMENT_1;
+	ret->arguments[1] = regs->GO_ARGUMENT_2;
+	ret->arguments[2] = regs->GO_ARGUMENT_3;
+	ret->result = regs->GO_RESULT;
+	ret->flag = TRACED_GO;
+}
+
+static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame *ret)
+{
+	__u64 stack = stack_at_entry(ctx, false);
+
+	ret->g = goroutine_of_storage();
+	ret->result = 0;
+	ret->flag = TRACED_GO_STACK;
+	if (bpf_probe_read_user(ret->arguments, sizeof(ret->arguments),
+				(void *)(stack + STACK_ARGUMENTS)) ||
+	    bpf_probe_read_user(&ret->result, sizeof(ret->result), (void *)(stack + STACK_RESULT)))
+		ret->g = 0;
+}
+
+#endif
