@@ -8,10 +8,16 @@
  * frame. So at the first fragment after a read, the table is as of where that read began, without
  * the frame that was under way there.
  *
- * What is sent: (*Encoder).WriteField(field) and crypto/tls.(*Conn).Write are entered by the same
- * goroutine, as clients do (under a lock) and grpc-go does (in a loop that alone writes). Then the
- * last of the header blocks that are written is the one that was encoded last. net/http's server
- * encodes and writes on different goroutines: what it sends cannot be told so.
+ * What is sent: (*Encoder).WriteField(field) is entered, and later crypto/tls.(*Conn).Write with
+ * the block. If the last block that is written is the one that was encoded last, the encoder's
+ * table is as of its end. Whose encoder it is can be told in two ways:
+ *
+ * net/http and golang.org/x/net/http2, server and client: the struct that serves a connection has
+ * the encoder, right in front of that the bytes.Buffer into which it encodes, and before these the
+ * Conn. That it is such a struct shows in that buffer and pointer are there; the Conn is the first
+ * pointer in front of them that is a known connection's. The buffer still has the last block.
+ *
+ * grpc-go: encodes and writes on one goroutine, a loop that alone writes to the connection.
  */
 #include "go_frame.h"
 #include "hpack_table.h"
@@ -29,6 +35,19 @@
  * to be put there: no buffer is smaller.
  */
 #define WRITE_MAX_BYTES 4095
+
+/*
+ * Of an Encoder, the word that points to the bytes.Buffer into which it encodes; of such a Buffer,
+ * the size. The same from Go 1.15 to 1.27.
+ */
+#define ENCODER_BUFFER 88
+#define BUFFER_BYTES   40
+
+/* Words in front of the buffer among which the Conn is looked for. */
+#define OWNER_WORDS 112
+
+/* Of a block, so much is compared. */
+#define BLOCK_HEAD_BYTES 64
 
 /*
  * In runtime.g, words of which one is the goroutine's number and the other is the same whenever it
@@ -50,6 +69,39 @@ struct {
 	__type(value, struct encoder);
 } encoders SEC(".maps");
 
+struct encoder_key {
+	__u32 pid;
+	__u32 pad;
+	__u64 encoder;
+};
+
+struct owner {
+	__u64 object; /* the Conn */
+	__u64 generation;
+};
+
+/* Whose encoder it is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_ENCODERS);
+	__type(key, struct encoder_key);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+struct owned {
+	__u64 encoder;
+	__u64 buffer; /* into which it encodes */
+	__u64 generation;
+};
+
+/* The same, by connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_ENCODERS);
+	__type(key, struct connection_key);
+	__type(value, struct owned);
+} owned SEC(".maps");
+
 static __always_inline int go_decode(struct pt_regs *ctx, const struct go_frame *frame)
 {
 	struct thread_key key = key_of_goroutine(frame->g);
@@ -68,21 +120,58 @@ static __always_inline int go_decode(struct pt_regs *ctx, const struct go_frame 
 	return 0;
 }
 
+/* Notes whose encoder it is. False when it is not part of a struct that serves a connection. */
+static __noinline bool find_owner(__u64 encoder)
+{
+	struct encoder_key key = {.pid = current_pid(), .encoder = encoder};
+	struct connection_key connection = {.pid = key.pid};
+	__u64 buffer = 0, behind = 0;
+	struct owner *known = bpf_map_lookup_elem(&owners, &key), found;
+	struct connection_state *state;
+	struct owned owned_by;
+
+	if (bpf_probe_read_user(&buffer, sizeof(buffer), (void *)(encoder + ENCODER_BUFFER)) ||
+	    bpf_probe_read_user(&behind, sizeof(behind), (void *)(buffer + BUFFER_BYTES)) ||
+	    behind != encoder)
+		return false;
+	if (known) {
+		connection.object = known->object;
+		state = bpf_map_lookup_elem(&connections, &connection);
+		if (state && state->generation == known->generation)
+			return true;
+	}
+	for (int i = 1; i <= OWNER_WORDS; i++) {
+		if (bpf_probe_read_user(&connection.object, sizeof(connection.object),
+					(void *)(buffer - i * sizeof(__u64))))
+			return true;
+		state = connection.object ? bpf_map_lookup_elem(&connections, &connection) : NULL;
+		if (!state)
+			continue;
+		found = (struct owner){connection.object, state->generation};
+		owned_by = (struct owned){encoder, buffer, state->generation};
+		bpf_map_update_elem(&owners, &key, &found, BPF_ANY);
+		bpf_map_update_elem(&owned, &connection, &owned_by, BPF_ANY);
+		return true;
+	}
+	return true;
+}
+
 static __always_inline int go_encode(struct pt_regs *ctx, const struct go_frame *frame)
 {
 	struct thread_key key = key_of_goroutine(frame->g);
 	struct encoder encoder = {.encoder = frame->arguments[0]};
 
 	stay_on_kernel_stack(ctx);
-	if (!shared.note_reads || bpf_probe_read_user(encoder.number, sizeof(encoder.number),
-						      (void *)(frame->g + G_NUMBER)))
+	if (!shared.note_reads || find_owner(encoder.encoder) ||
+	    bpf_probe_read_user(encoder.number, sizeof(encoder.number),
+				(void *)(frame->g + G_NUMBER)))
 		return 0;
 	bpf_map_update_elem(&encoders, &key, &encoder, BPF_ANY);
 	return 0;
 }
 
 /* Finds the last HEADERS frame of what is written, if that is whole frames. */
-static __always_inline bool find_headers(__u64 buffer, __u64 size, struct place *place)
+static __noinline bool find_headers(__u64 buffer, __u64 size, struct place *place)
 {
 	__u8 head[FRAME_HEAD_BYTES];
 	__u64 at = 0, whole;
@@ -93,6 +182,7 @@ static __always_inline bool find_headers(__u64 buffer, __u64 size, struct place 
 		whole = FRAME_HEAD_BYTES + (head[0] << 16 | head[1] << 8 | head[2]);
 		if (head[3] == FRAME_HEADERS) {
 			place->frame = buffer + at;
+			place->payload_bytes = whole - FRAME_HEAD_BYTES;
 			place->frame_bytes =
 				whole < WIRE_TABLE_FRAME_BYTES ? whole : WIRE_TABLE_FRAME_BYTES;
 		}
@@ -101,30 +191,69 @@ static __always_inline bool find_headers(__u64 buffer, __u64 size, struct place 
 	return at == size && place->frame;
 }
 
+/* The encoder that the goroutine used last, and has not written since. 0: none. */
+static __noinline __u64 encoder_of_goroutine(__u64 g)
+{
+	struct thread_key key = key_of_goroutine(g);
+	struct encoder *encoder = bpf_map_lookup_elem(&encoders, &key);
+	__u64 number[2] = {}, found;
+
+	if (!encoder)
+		return 0;
+	found = encoder->encoder;
+	bpf_probe_read_user(number, sizeof(number), (void *)(g + G_NUMBER));
+	if (number[0] != encoder->number[0] || number[1] != encoder->number[1])
+		found = 0;
+	bpf_map_delete_elem(&encoders, &key);
+	return found;
+}
+
+/* Whether the frame has the block that a bytes.Buffer holds. */
+static __noinline bool has_block(const struct place *place, __u64 buffer)
+{
+	__u8 written[BLOCK_HEAD_BYTES] = {}, encoded[BLOCK_HEAD_BYTES] = {};
+	struct {
+		__u64 data;
+		__u64 size;
+	} block;
+	__u32 size;
+
+	if (bpf_probe_read_user(&block, sizeof(block), (void *)buffer) ||
+	    place->payload_bytes != block.size)
+		return false;
+	size = block.size < BLOCK_HEAD_BYTES ? block.size : BLOCK_HEAD_BYTES;
+	asm volatile("" : "+r"(size)); /* the bound is for the verifier */
+	if (size > BLOCK_HEAD_BYTES ||
+	    bpf_probe_read_user(written, size, (void *)(place->frame + FRAME_HEAD_BYTES)) ||
+	    bpf_probe_read_user(encoded, size, (void *)block.data))
+		return false;
+	for (int i = 0; i < BLOCK_HEAD_BYTES; i += 8)
+		if (*(__u64 *)(written + i) != *(__u64 *)(encoded + i))
+			return false;
+	return true;
+}
+
 static __always_inline int go_written(struct pt_regs *ctx, const struct go_frame *frame)
 {
 	struct place place = {.when = WIRE_TABLE_AFTER, .direction = WIRE_WRITE};
-	struct thread_key key = key_of_goroutine(frame->g);
-	struct encoder *encoder = bpf_map_lookup_elem(&encoders, &key);
+	__u64 encoder = encoder_of_goroutine(frame->g);
 	struct connection_state *state;
-	__u64 number[2] = {}, table;
+	struct owned *by;
 
 	stay_on_kernel_stack(ctx);
-	if (!encoder)
-		return 0;
-	table = encoder->encoder;
-	bpf_probe_read_user(number, sizeof(number), (void *)(frame->g + G_NUMBER));
-	if (number[0] != encoder->number[0] || number[1] != encoder->number[1])
-		table = 0;
-	bpf_map_delete_elem(&encoders, &key);
 	place.connection.pid = current_pid();
 	place.connection.object = frame->arguments[0];
 	state = bpf_map_lookup_elem(&connections, &place.connection);
-	if (!table || !state || frame->arguments[2] > WRITE_MAX_BYTES)
+	if (!state || frame->arguments[2] > WRITE_MAX_BYTES)
 		return 0;
 	place.generation = state->generation;
-	if (is_wished(&place) && find_headers(frame->arguments[1], frame->arguments[2], &place))
-		grant(table, LAYOUT_GO, &place);
+	if (!is_wished(&place) || !find_headers(frame->arguments[1], frame->arguments[2], &place))
+		return 0;
+	by = bpf_map_lookup_elem(&owned, &place.connection);
+	if (by && by->generation == place.generation)
+		encoder = has_block(&place, by->buffer) ? by->encoder : 0;
+	if (encoder)
+		grant(encoder, LAYOUT_GO, &place);
 	return 0;
 }
 

@@ -164,7 +164,8 @@ struct place {
 	__u64 generation;
 	__u64 position;
 	__u64 frame;
-	__u32 frame_bytes;
+	__u32 frame_bytes;   /* of it, that are told */
+	__u32 payload_bytes; /* of all of it */
 	__u8 direction;
 	__u8 when;
 };

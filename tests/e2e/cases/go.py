@@ -10,6 +10,7 @@ right nevertheless.
 import collections
 import subprocess
 
+from cases.late_tables import join_again_and_again
 from lib import golang
 from lib.case import case, check, equal
 from lib.clients import RawPeer
@@ -185,6 +186,28 @@ def idle_http2(test, version, form):
         key = (entry["side"], entry.target())
         check(key in expected, f"of no request: {key}: {entry}")
         _compare_known(entry, expected.pop(key))
+
+
+class _Asker:
+    """What late_tables.LateClient is, in Go."""
+
+    def __init__(self, client):
+        self._client, self._count = client, 0
+
+    def requests(self, count):
+        orders = [{"target": f"/size/5?n={self._count + number}", "method": "GET"}
+                  for number in range(count)]
+        self._count += count
+        return _one_after_another(self._client, orders)
+
+
+@each_build("cookies", "bpf_loop")
+def tables_of_http2(test, version, form):
+    """Soon nothing is unknown any more of a connection that is older than the trace."""
+    path = _program(test, version, form)
+    server = GoServer(test, path)
+    client = _start_client(test, path, server, "http2")
+    join_again_and_again(test, _Asker(client), {"client": client.pid, "server": server.pid})
 
 
 @each_build()
