@@ -106,7 +106,7 @@ def table(load, variants):
 
 
 def bars(loads, parts):
-    """What issues 3 and 5 ask for: (text, value, limit, unit)."""
+    """What issues 3, 5 and 6 ask for: (text, value, limit, unit)."""
     small, large, many = loads.get("1k"), parts.get("download"), parts.get("connections")
     if small:
         ours = small["tlstrace"]
@@ -121,6 +121,8 @@ def bars(loads, parts):
         yield "HTTP/2: added CPU, of untraced", 100 * ours["added_share"], 35, " %"
         yield "HTTP/2: requests without one entry each", ours["not_one_each"], 0, ""
         yield "HTTP/2: events lost", ours["lost"], 0, ""
+    for protocol, figures in parts.get("go", {}).items():
+        yield f"Go, {protocol}: added CPU, of untraced", 100 * figures["added"], 30, " %"
     if large:
         yield "download: added CPU", 100 * large["added"], 3, " %"
         yield "download: moved to user space", large["recorded"] / 1e6, 10, " MB"

@@ -7,51 +7,37 @@ is that of the traps: the calls of a request are counted, to set it beside their
 
 import collections
 import os
-import re
 
 from lib import golang
-from lib.case import Failure
 from lib.golang import GoServer
 from lib.servers import own_copy
 
 from program_stats import enable_stats, program_names, programs_of
-from rig import cpu_seconds, medians, say, with_private_libssl, wrk
+from rig import cpu_seconds, h2load, medians, say, wrk
 from variants import Traced, Untraced
 
-H2LOAD = "/usr/bin/h2load"
-STREAMS = 10  # under way on each connection
+PATH = "/size/1024"
 # Of programs, by the part of their names: what class of site they are at in what Go compiles.
 CLASSES = (("_exit", "stepped (ret)"), ("go_", "emulated (jcc)"))
 
 
 class Target:
-    """What the variants expect of a server."""
+    """What the variants and the loads expect of a server."""
 
-    def __init__(self, test, path, wrk_env):
-        self._server = GoServer(test, path, env=dict(os.environ, QUIET="1"))
-        self.worker, self.wrk_env = self._server.pid, wrk_env
+    def __init__(self, test, path, load_env):
+        server = GoServer(test, path, env=dict(os.environ, QUIET="1"))
+        self.worker, self.port, self.load_env = server.pid, server.port, load_env
+        self.http2_port, self.http2_requests = server.port, 0
 
     def url(self, target):
-        return f"https://127.0.0.1:{self._server.port}{target}"
-
-
-def _h2load(test, url, seconds, connections, env):
-    """Runs the load; returns (requests, requests a second)."""
-    process = test.start([H2LOAD, "-t1", "-c", connections, "-m", STREAMS, "-D", seconds, url],
-                         env=env)
-    process.wait(seconds + 60)
-    done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", process.text())
-    rate = re.search(r"([\d.]+) req/s", process.text())
-    if process.poll() != 0 or not done or not int(done[1]):
-        raise Failure(f"h2load:\n{process.output()}")
-    return int(done[1]), float(rate[1])
+        return f"https://127.0.0.1:{self.port}{target}"
 
 
 def _measure(test, target, variant_class, load):
     variant = variant_class(test, target)
     variant.begin()
     before = cpu_seconds(target.worker)
-    requests, rate = load(target.url("/size/1024"))
+    requests, rate = load(target.url(PATH))
     cpu = cpu_seconds(target.worker) - before
     own = variant.end()
     figures = {"cpu_us": cpu / requests * 1e6, "rate": rate}
@@ -69,7 +55,7 @@ def _runs(test, target, load):
     try:
         traced = Traced(test, target)
         before = programs_of(traced.trace.pid)
-        requests, _ = load(target.url("/size/1024"))
+        requests, _ = load(target.url(PATH))
         after, names = programs_of(traced.trace.pid), program_names()
         traced.end()
     finally:
@@ -126,15 +112,12 @@ def go_server(test, server, options, costs):
     if not version:
         return ["no Go"], {}
     target = Target(test, own_copy(test, golang.program(version, "stripped"), "go-https"),
-                    server.wrk_env)
-    loads = {"HTTP/1, wrk": lambda url: wrk(test, target, url, options.seconds,
-                                            options.connections)}
-    if os.path.exists(H2LOAD):
-        env, _ = with_private_libssl(test, H2LOAD, "lib-h2load")
-        loads[f"HTTP/2, h2load, {STREAMS} streams a connection"] = lambda url: _h2load(
-            test, url, options.seconds, options.connections, env)
+                    server.load_env)
     lines, figures = [f"built by {golang.identity(version)}"], {}
-    for name, load in loads.items():
+    for name, program in (("HTTP/1", wrk), ("HTTP/2", h2load)):
+        def load(url, program=program):
+            return program(test, target, url, options.seconds, options.connections)
+        load(target.url(PATH))  # warms caches up; h2load learns how many are a round
         more, figures[name] = _one_load(test, target, name, load, costs, options)
         lines += more
     return lines, figures

@@ -24,28 +24,32 @@ CROWD = 8
 LIMIT_SECONDS = 60
 
 
-def _register(name, need, function, *arguments):
+def _register(name, needs, function, *arguments):
     def run(test):
         function(test, *arguments)
     run.__module__, run.__name__ = __name__, name
-    case("bpf", need, limit=LIMIT_SECONDS)(run)
+    case("bpf", *needs, limit=LIMIT_SECONDS)(run)
 
 
-def each_build(function):
+def each_build(*needs):
     """Decorator: a case of each of golang.BUILDS."""
-    for version, form in golang.BUILDS:
-        name = f"{function.__name__}_{version.replace('.', '_')}_{form}"
-        _register(name, f"go {version} {form}", function, version, form)
-    return function
+    def register(function):
+        for version, form in golang.BUILDS:
+            name = f"{function.__name__}_{version.replace('.', '_')}_{form}"
+            _register(name, (f"go {version} {form}", *needs), function, version, form)
+        return function
+    return register
 
 
-def each_load(function):
+def each_load(*needs):
     """Decorator: a case of each of golang.LOADS and protocol, which is given both."""
-    for suite in golang.LOADS:
-        for protocol in PROTOCOLS:
-            _register(f"{function.__name__}_{suite}_{protocol}", f"hey {suite}", function, suite,
-                      protocol)
-    return function
+    def register(function):
+        for suite in golang.LOADS:
+            for protocol in PROTOCOLS:
+                _register(f"{function.__name__}_{suite}_{protocol}", (f"hey {suite}", *needs),
+                          function, suite, protocol)
+        return function
+    return register
 
 
 def _program(test, version, form):
@@ -77,7 +81,7 @@ def _start_client(test, path, server, protocol):
                                stdin=subprocess.PIPE), path)
 
 
-@each_build
+@each_build()
 def command(test, version, form):
     """The client is the command; its server is traced before it has a connection."""
     path = _program(test, version, form)
@@ -93,7 +97,7 @@ def command(test, version, form):
         compare(trace.finish(len(reports)), server.reports(len(reports)))
 
 
-@each_build
+@each_build()
 def binary(test, version, form):
     """-b before the program runs for the first time: both sides are it."""
     path = _program(test, version, form)
@@ -107,7 +111,7 @@ def binary(test, version, form):
     compare(entries, reports + server.reports(len(reports)))
 
 
-@each_build
+@each_build()
 def attached(test, version, form):
     """-p while both run and have connections, which they then close: all that follows is whole."""
     path = _program(test, version, form)
@@ -125,7 +129,7 @@ def attached(test, version, form):
     compare(entries, reports + [report for report in served if "before" not in report.target])
 
 
-@each_build
+@each_build("cookies")
 def idle(test, version, form):
     """Keep-alive connections on which both sides wait inside Read when tlstrace comes."""
     path = _program(test, version, form)
@@ -165,7 +169,7 @@ def _compare_known(entry, report):
                   f"{report.target}: {name}: got {values}, want {sent.get(name)}")
 
 
-@each_build
+@each_build("cookies")
 def idle_http2(test, version, form):
     """The same over HTTP/2: what its header tables held before is not known."""
     path = _program(test, version, form)
@@ -197,7 +201,7 @@ class _Asker:
         return _one_after_another(self._client, orders)
 
 
-@each_build
+@each_build("cookies", "bpf_loop")
 def tables_of_http2(test, version, form):
     """Soon nothing is unknown any more of a connection that is older than the trace."""
     path = _program(test, version, form)
@@ -206,7 +210,7 @@ def tables_of_http2(test, version, form):
     join_again_and_again(test, _Asker(client), {"client": client.pid, "server": server.pid})
 
 
-@each_build
+@each_build()
 def buffers_on_moving_stacks(test, version, form):
     """Goroutines whose stack grows inside Read, with Read's buffer on it: server and client."""
     count = 100
@@ -265,7 +269,7 @@ def _as_client(reports, pid):
     return [report.seen_by_peer("client", pid) for report in reports]
 
 
-@each_load
+@each_load()
 def load(test, suite, protocol):
     """hey as the command, caddy traced from before; caddy's log is the truth."""
     client, server_suite = golang.LOADS[suite]
@@ -298,7 +302,7 @@ def _of_log(entry, logged):
         (entry.at("process.pid"), report.pid), (entry["side"], report.side)))
 
 
-@each_load
+@each_load("cookies")
 def load_joined_in_the_middle(test, suite, protocol):
     """Attached to both under load: nothing is shown that was not. hey asks always for the same."""
     client, server_suite = golang.LOADS[suite]

@@ -31,9 +31,13 @@ def _bpf(program, _):
     return "this host cannot trace: " + (lines[-1] if lines else "tlstrace --check exits 3")
 
 
-def _bpf_loop(program, _):
-    done = subprocess.run([program, "--check"], capture_output=True, text=True, check=False)
-    return None if "\nbpf_loop: yes" in done.stdout else "no bpf_loop (5.17)"
+def _kernel(feature, since):
+    """A finder of what `tlstrace --check` says that the kernel has."""
+
+    def find(program, _):
+        done = subprocess.run([program, "--check"], capture_output=True, text=True, check=False)
+        return None if f"\n{feature}: yes" in done.stdout else f"no {feature} ({since})"
+    return find
 
 
 def _root(_program_path, _shared):
@@ -109,7 +113,9 @@ def _recording(_program_path, shared):
 
 
 FINDERS = {
-    "bpf": _bpf, "bpf_loop": _bpf_loop, "root": _root, "ipv6": _ipv6, "recording": _recording,
+    "bpf": _bpf, "bpf_loop": _kernel("bpf_loop", "5.17"),
+    "cookies": _kernel("uprobe cookies", "5.15"),
+    "root": _root, "ipv6": _ipv6, "recording": _recording,
     "tls_objects": _objects, "netns": _network_namespace, "webrick": _webrick,
     "tls_client": _shared_client, "tls_client_static": _static_client,
     "nginx": lambda *_: _program("/usr/sbin/nginx"),
