@@ -90,7 +90,8 @@ def join_again_and_again(test, client, ends):
     pids = ",".join(map(str, ends.values()))
     client.requests(MORE)
     for join in range(JOINS):
-        trace = test.trace("-vv", "-p", pids, name=f"join-{join}")
+        recording = test.path(f"recording-{join}")
+        trace = test.trace("-vv", "-w", recording, "-p", pids, name=f"join-{join}")
         reports, whole = [], {}
         while set(whole) != set(ends):
             check(len(reports) < PATIENCE, f"{len(reports)} requests, whole are {whole}")
@@ -110,6 +111,9 @@ def join_again_and_again(test, client, ends):
             check(all(complete[end][-MORE:]), f"{end}: {complete[end]}")
             first = complete[end].index(True)
             check(all(complete[end][first:]), f"{end}: not complete again: {complete[end]}")
+        replayed = test.tlstrace("-f", "json", "-r", recording)
+        equal("exit status of the replay", replayed.poll(), 0)
+        equal("the replay", replayed.text(), trace.text())
 
 
 @case("bpf", "bpf_loop", "node", limit=60)
