@@ -11,7 +11,7 @@
 /* Tables up to the default size need little room in the ring. */
 #define SMALL_TABLE_BYTES 4096
 
-/* struct nghttp2_hd_context and what it holds (lib/nghttp2_hd.h; the same from 1.43 to 1.68). */
+/* struct nghttp2_hd_context and what it holds (lib/nghttp2_hd.h; the same from 1.43 to 1.70). */
 struct hd_context {
 	__u64 buffer; /* of pointers to entries, a ring */
 	__u64 mask;

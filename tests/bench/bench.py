@@ -26,7 +26,7 @@ from lib.case import Failure, Skip
 from lib.test import Test
 
 from parts import PARTS
-from rig import H2_CONNECTIONS, H2_STREAMS, Server, cpu_seconds, h2load, medians, say, wrk
+from rig import H2LOAD, H2_CONNECTIONS, H2_STREAMS, Server, cpu_seconds, h2load, medians, say, wrk
 from variants import VARIANTS
 
 # Name: heading, target, what makes it, arguments for that.
@@ -183,7 +183,7 @@ def run(options, directory):
 
 def main():
     options = arguments()
-    for need in ("bpf", "nginx", "wrk", "h2load"):
+    for need in ("bpf", "nginx", "wrk", H2LOAD):
         reason = needs.missing(need, options.tlstrace, "")
         if reason:
             print(f"bench: {reason}", file=sys.stderr)

@@ -27,6 +27,7 @@ void *__real_malloc(size_t size);
 #define TEXT_MAX_BYTES	 (8 * 1024 * 1024) /* of the lines, so much is compared */
 #define MEMORY_MAX_BYTES (64 * 1024 * 1024)
 #define FILLER_BYTES	 (64 * 1024)
+#define FILLER_MAX_BYTES (4 * 1024 * 1024) /* of one input, lest it take long */
 #define NOW_NS		 2000000000
 
 /* What happened: the upper half of a step's first byte; what is below is data. */
@@ -69,6 +70,7 @@ struct delivery {
 	bool all_complete; /* the entries so far */
 	uint8_t heeded;	   /* of eight directives, those that are not lost */
 	unsigned int directives;
+	size_t filled;
 	uint64_t now_ns;
 	struct buf line;
 	struct buf text; /* the lines of complete entries */
@@ -227,6 +229,9 @@ static void delivery__filler(struct delivery *delivery, struct slot *slot,
 
 	for (size_t i = 0; !filler[sizeof(filler) - 1] && i < sizeof(filler); i++)
 		filler[i] = (uint8_t)text[i % (sizeof(text) - 1)];
+	if (size > FILLER_MAX_BYTES - delivery->filled)
+		size = FILLER_MAX_BYTES - delivery->filled;
+	delivery->filled += size;
 	while (size) {
 		struct bytes part = bytes__first(bytes__of(filler, sizeof(filler)), size);
 

@@ -550,6 +550,23 @@ Test(http2, how_exchanges_fail)
 	cr_assert_eq(seen.reason, REASON_NO_RESPONSE);
 }
 
+Test(http2, a_response_without_a_status_is_not_complete)
+{
+	struct seen seen;
+	struct run run;
+
+	run__served(&run, &seen);
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 1, GET);
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 5, 1, "\x40\x0bgrpc-status\x01\x35");
+	FRAME(&run, WIRE_READ, HTTP2_HEADERS, 5, 3, GET);
+	FRAME(&run, WIRE_WRITE, HTTP2_HEADERS, 4, 3, "\x08\x03xyz"); /* a :status */
+	FRAME(&run, WIRE_WRITE, HTTP2_DATA, 1, 3, "x");
+	cr_assert_eq(seen.count, 2);
+	cr_assert_eq(seen.complete, 0);
+	cr_assert_eq(seen.reason, REASON_DESYNC);
+	run__end(&run, END_CLOSED);
+}
+
 /* A thread reads the response while the call that wrote the request has not returned. */
 Test(http2, a_response_before_its_request)
 {

@@ -393,6 +393,47 @@ Test(http2_late, a_table_of_no_known_place)
 	end();
 }
 
+/* The target reads whole frames: the table of before a frame is as of any place in it, too. */
+static void check_in_frame(size_t from, uint64_t age_part, bool padded)
+{
+	uint64_t adopted = 0;
+	struct run run;
+
+	run__begin(&run);
+	for (size_t i = from; i < talk.call_count; i++) {
+		struct target_table table = {
+			.entries = bytes__of(told[i].before->entries, told[i].before->size),
+			.max_bytes = told[i].before->max_bytes,
+			.age = 1 + age_part * (talk.calls[i].size - 2) / 8,
+			.whole_frames = true,
+		};
+		bool wants = run__wants(&run, i);
+
+		run__call(&run, i);
+		if (!wants || !told[i].has_block)
+			continue;
+		http2_ops.table(run.parser, talk.calls[i].direction, &table);
+		/* Padding may be another frame: where there is much, the table is left. */
+		adopted++;
+		cr_assert(padded || run.counts.tables_adopted == adopted, "call %zu from %zu", i,
+			  from);
+	}
+	cr_assert_eq(run.counts.tables_refused, 0);
+	cr_assert_eq(run.counts.tables_reset, 0);
+	run__end(&run);
+}
+
+Test(http2_late, a_table_of_whole_frames)
+{
+	for (int padded = 0; padded < 2; padded++) {
+		begin(0, padded);
+		for (size_t from = 8; from < talk.call_count; from++)
+			for (uint64_t part = 0; part <= 8; part++)
+				check_in_frame(from, part, padded);
+		end();
+	}
+}
+
 Test(http2_late, a_frame_that_never_comes)
 {
 	struct run run;

@@ -369,7 +369,8 @@ Test(intake, table)
 	cr_expect_eq(WITH(table_record(), struct wire_table, direction, 2), -EINVAL);
 	cr_expect_eq(WITH(table_record(), struct wire_table, when, 0), -EINVAL);
 	cr_expect_eq(WITH(table_record(), struct wire_table, when, WIRE_TABLE_AFTER), -EINVAL);
-	cr_expect_eq(WITH(table_record(), struct wire_table, when, 3), -EINVAL);
+	cr_expect_eq(WITH(table_record(), struct wire_table, when, WIRE_TABLE_BEFORE_FRAME + 1),
+		     -EINVAL);
 	cr_expect_eq(WITH(table_record(), struct wire_table, frame_bytes, 9), -EINVAL);
 	cr_expect_eq(WITH(table_after_record(), struct wire_table, when, WIRE_TABLE_BEFORE),
 		     -EINVAL);

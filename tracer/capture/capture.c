@@ -44,7 +44,7 @@ struct bio {
 	struct tls_code code;
 	struct tls_sites sites;
 	/* Where probes cannot be for one process: those for all, and how many want them. */
-	struct bio_probes *shared;
+	struct process_probes *shared;
 	size_t users;
 };
 
@@ -79,8 +79,8 @@ struct process {
 	enum nesting nesting;
 	bool directed; /* the probes leave something out of its streams */
 	struct {
-		struct bio *bio;	   /* NULL: no more */
-		struct bio_probes *probes; /* NULL: the shared ones */
+		struct bio *bio;	       /* NULL: no more */
+		struct process_probes *probes; /* NULL: the shared ones */
 	} bios[PROCESS_BIOS];
 	UT_hash_handle hh;
 };
@@ -290,7 +290,7 @@ static void capture__attach_bio(struct capture *capture, struct process *process
 				const struct mapped_file *mapped)
 {
 	bool alone = probe_set__probes_one_process(capture->probes);
-	struct bio_probes *probes = bio->shared;
+	struct process_probes *probes = bio->shared;
 	size_t slot = 0;
 	int err;
 
@@ -323,10 +323,10 @@ static void capture__detach_bios(struct capture *capture, struct process *proces
 	for (size_t i = 0; i < PROCESS_BIOS && process->bios[i].bio; i++) {
 		struct bio *bio = process->bios[i].bio;
 
-		probe_set__detach_bio(capture->probes, process->bios[i].probes);
+		probe_set__detach(capture->probes, process->bios[i].probes);
 		bio->users--;
 		if (!bio->users) {
-			probe_set__detach_bio(capture->probes, bio->shared);
+			probe_set__detach(capture->probes, bio->shared);
 			bio->shared = NULL;
 		}
 		process->bios[i].bio = NULL;

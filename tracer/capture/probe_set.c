@@ -48,10 +48,10 @@ static void uprobe_list__detach(struct uprobe_list *list, size_t count)
 }
 
 /* Detached by a thread of their own: it takes a grace period, in which the ring would fill. */
-struct bio_probes {
+struct process_probes {
 	struct uprobe_list list;
 	pthread_t thread;
-	struct bio_probes *next;
+	struct process_probes *next;
 };
 
 struct probe_set {
@@ -63,7 +63,7 @@ struct probe_set {
 	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
 	size_t link_count;
 	struct uprobe_list uprobes; /* of all processes */
-	struct bio_probes *detaching;
+	struct process_probes *detaching;
 	record_fn *record;
 	void *context;
 };
@@ -314,13 +314,13 @@ enum socket_backend probe_set__backend(const struct probe_set *set)
 
 static void *detach(void *context)
 {
-	struct bio_probes *probes = context;
+	struct process_probes *probes = context;
 
 	uprobe_list__detach(&probes->list, 0);
 	return NULL;
 }
 
-static void bio_probes__free(struct bio_probes *probes)
+static void process_probes__free(struct process_probes *probes)
 {
 	uprobe_list__detach(&probes->list, 0);
 	free(probes->list.probes);
@@ -330,7 +330,7 @@ static void bio_probes__free(struct bio_probes *probes)
 /* Frees those that are detached by now, or all, waiting for them. */
 static void probe_set__reap(struct probe_set *set, bool all)
 {
-	struct bio_probes **link = &set->detaching, *probes;
+	struct process_probes **link = &set->detaching, *probes;
 
 	while ((probes = *link)) {
 		if (all ? pthread_join(probes->thread, NULL)
@@ -339,7 +339,7 @@ static void probe_set__reap(struct probe_set *set, bool all)
 			continue;
 		}
 		*link = probes->next;
-		bio_probes__free(probes);
+		process_probes__free(probes);
 	}
 }
 
@@ -558,10 +558,11 @@ int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi ab
 }
 
 int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
-			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes)
+			  const struct tls_sites *sites, pid_t pid,
+			  struct process_probes **ret_probes)
 {
 	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
-	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	struct process_probes *probes = calloc(1, sizeof(*probes));
 	int err;
 
 	if (!probes)
@@ -569,7 +570,7 @@ int probe_set__attach_bio(struct probe_set *set, const char *path, const struct 
 	err = probe_set__attach_functions(set, &probes->list, &target, TLS_BIO_READ,
 					  TLS_FUNCTION_COUNT, code->library, sites);
 	if (err)
-		bio_probes__free(probes);
+		process_probes__free(probes);
 	else
 		*ret_probes = probes;
 	return err;
@@ -577,10 +578,10 @@ int probe_set__attach_bio(struct probe_set *set, const char *path, const struct 
 
 int probe_set__attach_tables(struct probe_set *set, const char *path,
 			     const struct nghttp2_code *code, pid_t pid,
-			     struct bio_probes **ret_probes)
+			     struct process_probes **ret_probes)
 {
 	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
-	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	struct process_probes *probes = calloc(1, sizeof(*probes));
 	int err = 0;
 
 	if (!probes)
@@ -600,7 +601,7 @@ int probe_set__attach_tables(struct probe_set *set, const char *path,
 					       false, &target, code->receives[i].offset,
 					       (uint64_t)code->inflater_at << COOKIE_TABLE_SHIFT);
 	if (err)
-		bio_probes__free(probes);
+		process_probes__free(probes);
 	else
 		*ret_probes = probes;
 	return err;
@@ -616,11 +617,11 @@ static int probe_set__attach_entry(struct probe_set *set, struct uprobe_list *li
 
 int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go_abi abi,
 				const struct go_hpack_sites *sites, pid_t pid,
-				struct bio_probes **ret_probes)
+				struct process_probes **ret_probes)
 {
 	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
 	const struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
-	struct bio_probes *probes = calloc(1, sizeof(*probes));
+	struct process_probes *probes = calloc(1, sizeof(*probes));
 	int err = 0;
 
 	if (!probes)
@@ -635,19 +636,19 @@ int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go
 		err = probe_set__attach_entry(set, &probes->list, programs.written, &target,
 					      &sites->write);
 	if (err)
-		bio_probes__free(probes);
+		process_probes__free(probes);
 	else
 		*ret_probes = probes;
 	return err;
 }
 
-void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes)
+void probe_set__detach(struct probe_set *set, struct process_probes *probes)
 {
 	if (!probes)
 		return;
 	probe_set__reap(set, false);
 	if (pthread_create(&probes->thread, NULL, detach, probes)) {
-		bio_probes__free(probes);
+		process_probes__free(probes);
 		return;
 	}
 	probes->next = set->detaching;

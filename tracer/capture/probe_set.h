@@ -60,14 +60,15 @@ int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi ab
 			 const struct go_sites *sites, unsigned int *ret_count);
 
 /* Probes in one file that come and go: on BIO_write and BIO_read (see probes/ciphertext.h) ... */
-struct bio_probes;
+struct process_probes;
 
 /*
  * Puts them into the file, where the kernel can (6.6+) for one process alone. 0 or -errno;
- * *ret_probes is for probe_set__detach_bio.
+ * *ret_probes is for probe_set__detach.
  */
 int probe_set__attach_bio(struct probe_set *set, const char *path, const struct tls_code *code,
-			  const struct tls_sites *sites, pid_t pid, struct bio_probes **ret_probes);
+			  const struct tls_sites *sites, pid_t pid,
+			  struct process_probes **ret_probes);
 
 /* Whether this kernel lets probes read HPACK tables (5.17+). */
 bool probe_set__reads_tables(const struct probe_set *set);
@@ -75,12 +76,12 @@ bool probe_set__reads_tables(const struct probe_set *set);
 /* The same for probes that read HPACK tables, see probes/hpack.h. */
 int probe_set__attach_tables(struct probe_set *set, const char *path,
 			     const struct nghttp2_code *code, pid_t pid,
-			     struct bio_probes **ret_probes);
+			     struct process_probes **ret_probes);
 
 /* The same for those that read the tables of a Go program. */
 int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go_abi abi,
 				const struct go_hpack_sites *sites, pid_t pid,
-				struct bio_probes **ret_probes);
+				struct process_probes **ret_probes);
 
 /* Whether the probes remember what was read: only then are wishes granted. */
 void probe_set__note_reads(struct probe_set *set, bool note);
@@ -95,7 +96,7 @@ void probe_set__unwish(struct probe_set *set, uint32_t pid,
 		       const struct wire_connection *connection, enum wire_direction direction);
 
 /* Detaches them, in the background; NULL is fine. */
-void probe_set__detach_bio(struct probe_set *set, struct bio_probes *probes);
+void probe_set__detach(struct probe_set *set, struct process_probes *probes);
 
 /* Whether this kernel can put probes into one process alone. */
 bool probe_set__probes_one_process(const struct probe_set *set);

@@ -34,7 +34,7 @@ struct file {
 	enum go_abi abi;
 	struct go_hpack_sites go;
 	/* Where probes cannot be for one process: those for all, and how many want them. */
-	struct bio_probes *shared;
+	struct process_probes *shared;
 	size_t users;
 	UT_hash_handle hh;
 };
@@ -44,8 +44,8 @@ struct process {
 	uint32_t pid;
 	size_t waited;
 	struct {
-		struct file *file;	   /* NULL: no more */
-		struct bio_probes *probes; /* NULL: the shared ones */
+		struct file *file;	       /* NULL: no more */
+		struct process_probes *probes; /* NULL: the shared ones */
 	} files[PROCESS_FILES];
 	UT_hash_handle hh;
 };
@@ -115,7 +115,7 @@ static void tables__attach(struct tables *tables, struct process *process, struc
 			   const struct mapped_file *mapped)
 {
 	bool alone = probe_set__probes_one_process(tables->probes);
-	struct bio_probes *probes = file->shared;
+	struct process_probes *probes = file->shared;
 	size_t slot = 0;
 	int err;
 
@@ -148,10 +148,10 @@ static void tables__detach(struct tables *tables, struct process *process)
 	for (size_t i = 0; i < PROCESS_FILES && process->files[i].file; i++) {
 		struct file *file = process->files[i].file;
 
-		probe_set__detach_bio(tables->probes, process->files[i].probes);
+		probe_set__detach(tables->probes, process->files[i].probes);
 		file->users--;
 		if (!file->users) {
-			probe_set__detach_bio(tables->probes, file->shared);
+			probe_set__detach(tables->probes, file->shared);
 			file->shared = NULL;
 		}
 		log_debug("process %u: no probes on HTTP/2 functions", process->pid);

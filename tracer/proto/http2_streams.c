@@ -186,6 +186,9 @@ static void streams__settle(struct http2_streams *streams, struct http2_stream *
 			streams__remove(streams, stream);
 		return;
 	}
+	/* A response without a status, where nothing was missed, is none. */
+	if (exchange->response.ended && exchange->request.begun && !exchange->status)
+		exchange__fault(exchange, REASON_DESYNC);
 	if (exchange->response.ended && !exchange->request.begun)
 		streams__give_up(streams, stream, REASON_NONE);
 	else if (pairing__settle(streams->pairing, exchange))

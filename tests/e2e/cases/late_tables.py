@@ -12,6 +12,7 @@ from lib.clients import KeepAliveClient
 from lib.entries import Report, differences, headers_of
 from lib.servers import Nginx, Nghttpd, NodeServer
 from lib.test import HERE
+from lib.waiting import until
 
 JOINS, BATCH, MORE = 3, 10, 250
 # Requests within which both directions of both ends must have their tables.
@@ -74,6 +75,13 @@ def check_entries(entries, reports):
     return complete
 
 
+def probed(trace):
+    """Files of processes that have probes on HTTP/2 functions."""
+    said = trace.stderr()
+    return said.count(": probes on the HTTP/2 functions") - said.count(
+        ": no probes on HTTP/2 functions")
+
+
 def join_again_and_again(test, client, ends):
     """Traces begin in the middle of one connection, of which all requests are compared.
 
@@ -82,7 +90,8 @@ def join_again_and_again(test, client, ends):
     pids = ",".join(map(str, ends.values()))
     client.requests(MORE)
     for join in range(JOINS):
-        trace = test.trace("-p", pids, name=f"join-{join}")
+        recording = test.path(f"recording-{join}")
+        trace = test.trace("-vv", "-w", recording, "-p", pids, name=f"join-{join}")
         reports, whole = [], {}
         while set(whole) != set(ends):
             check(len(reports) < PATIENCE, f"{len(reports)} requests, whole are {whole}")
@@ -92,6 +101,9 @@ def join_again_and_again(test, client, ends):
                 of_end = [entry for entry in entries if entry["side"] == end]
                 if of_end and of_end[-1].at("capture.complete"):
                     whole[end] = len(of_end)
+        # What reads the tables is out of the programs again.
+        until(lambda: probed(trace) == 0, "HTTP/2 functions without probes")
+        check(" probes on the HTTP/2 functions" in trace.stderr(), trace.stderr())
         reports += client.requests(MORE)
         complete = check_entries(trace.finish(len(ends) * len(reports)), reports)
         for end in ends:
@@ -99,6 +111,9 @@ def join_again_and_again(test, client, ends):
             check(all(complete[end][-MORE:]), f"{end}: {complete[end]}")
             first = complete[end].index(True)
             check(all(complete[end][first:]), f"{end}: not complete again: {complete[end]}")
+        replayed = test.tlstrace("-f", "json", "-r", recording)
+        equal("exit status of the replay", replayed.poll(), 0)
+        equal("the replay", replayed.text(), trace.text())
 
 
 @case("bpf", "bpf_loop", "node", limit=60)
