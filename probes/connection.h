@@ -15,8 +15,9 @@ static const struct connection_state no_state;
 static __always_inline bool is_traced(void)
 {
 	__u32 pid = current_pid();
+	const struct traced_process *process = bpf_map_lookup_elem(&traced, &pid);
 
-	return bpf_map_lookup_elem(&traced, &pid);
+	return process && !(process->flags & TRACED_LATER);
 }
 
 static __always_inline void fill_connection(struct connection_state *state, __u64 object,

@@ -32,6 +32,8 @@ static __always_inline struct traced_process *traced_go(__u32 flag)
 	__u32 pid = current_pid();
 	struct traced_process *process = bpf_map_lookup_elem(&traced, &pid);
 
+	if (process && process->flags & TRACED_LATER)
+		return NULL;
 	if (process && !(process->flags & flag)) {
 		process->flags |= flag;
 		shared.go_seen = 1;

@@ -90,7 +90,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!process)
 		return 0;
 	copy = *process;
-	copy.flags &= ~(TRACED_COMMAND | TRACED_UNNESTED | TRACED_CIPHERTEXT);
+	copy.flags &= ~(TRACED_COMMAND | TRACED_LATER | TRACED_UNNESTED | TRACED_CIPHERTEXT);
 	bpf_map_update_elem(&traced, &child_pid, &copy, BPF_ANY);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -140,8 +140,8 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	process = bpf_map_lookup_elem(&traced, &pid);
 	if (process) {
 		process->executable_pages = BPF_CORE_READ(task, mm, exec_vm);
-		process->flags &=
-			~(TRACED_UNNESTED | TRACED_CIPHERTEXT | TRACED_GO | TRACED_GO_STACK);
+		process->flags &= ~(TRACED_LATER | TRACED_UNNESTED | TRACED_CIPHERTEXT | TRACED_GO |
+				    TRACED_GO_STACK);
 	}
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {

@@ -21,6 +21,7 @@
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */
 #define TRACED_HOLD    0x02 /* may be stopped while probes are put into what it has mapped */
 #define TRACED_COMMAND 0x04 /* the command itself, a child of tlstrace */
+#define TRACED_LATER   0x80 /* it is followed, but its TLS calls are not taken yet */
 /* Set by the probes: its calls of crypto/tls are by goroutines, found as goroutine.h says. */
 #define TRACED_GO	0x20
 #define TRACED_GO_STACK 0x40

@@ -503,15 +503,17 @@ static int capture__trace(struct capture *capture, pid_t pid, uint32_t flags)
 		return 1;
 	if (!target__executable(pid, path))
 		return -ESRCH;
-	err = probe_set__trace(capture->probes, pid, flags);
+	/* Followed at once; its TLS calls are taken when all probes are there: an answer whose
+	 * question was missed for want of a probe could not be told from others. */
+	err = probe_set__trace(capture->probes, pid, flags | TRACED_LATER);
 	if (err)
 		return err;
 	if (!capture__add_process(capture, (uint32_t)pid, path, now_ns())) {
 		probe_set__untrace(capture->probes, pid);
 		return -ENOMEM;
 	}
-	/* Its probes last: from the first of them on, all it does is taken in order. */
 	err = capture__scan(capture, pid);
+	probe_set__take_calls(capture->probes, pid);
 	if (!target__executable(pid, path))
 		err = -ESRCH; /* gone meanwhile: no record may tell */
 	if (err == -ESRCH) {

@@ -660,19 +660,31 @@ bool probe_set__probes_one_process(const struct probe_set *set)
 	return set->multi;
 }
 
-void probe_set__watch_ciphertext(struct probe_set *set, pid_t pid, bool watch)
+/* Changes the flags of a traced process, if it is not gone. */
+static void probe_set__flag(struct probe_set *set, pid_t pid, __u32 flag, bool value)
 {
 	int fd = bpf_map__fd(set->bpf->maps.traced);
-	struct shared *shared = &set->bpf->bss->shared;
 	struct traced_process process;
 	__u32 key = (__u32)pid;
 
-	__atomic_fetch_add(&shared->ciphertext_processes, watch ? 1 : -1, __ATOMIC_RELAXED);
 	if (bpf_map_lookup_elem(fd, &key, &process))
-		return; /* it is gone */
-	process.flags &= ~TRACED_CIPHERTEXT;
-	process.flags |= watch ? TRACED_CIPHERTEXT : 0;
+		return;
+	process.flags &= ~flag;
+	process.flags |= value ? flag : 0;
 	bpf_map_update_elem(fd, &key, &process, BPF_EXIST);
+}
+
+void probe_set__watch_ciphertext(struct probe_set *set, pid_t pid, bool watch)
+{
+	struct shared *shared = &set->bpf->bss->shared;
+
+	__atomic_fetch_add(&shared->ciphertext_processes, watch ? 1 : -1, __ATOMIC_RELAXED);
+	probe_set__flag(set, pid, TRACED_CIPHERTEXT, watch);
+}
+
+void probe_set__take_calls(struct probe_set *set, pid_t pid)
+{
+	probe_set__flag(set, pid, TRACED_LATER, false);
 }
 
 bool probe_set__places(const struct probe_set *set)

@@ -121,6 +121,9 @@ int probe_set__identify(struct probe_set *set, int fd, struct wire_file_id *ret_
 int probe_set__trace(struct probe_set *set, pid_t pid, uint32_t flags);
 void probe_set__untrace(struct probe_set *set, pid_t pid);
 
+/* From now on the TLS calls of a process are taken that was traced with TRACED_LATER. */
+void probe_set__take_calls(struct probe_set *set, pid_t pid);
+
 /*
  * Traces every process that executes the file from now on, and reports those that execute another
  * file called `name` (cut to WIRE_NAME_BYTES - 1). 0 or -errno.
