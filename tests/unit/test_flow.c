@@ -1600,6 +1600,32 @@ Test(flow, what_waits_is_bounded)
 	cr_expect_eq(flow__counts(flow)->out_of_memory, 0);
 }
 
+/* Of a recording, the time may be anything. */
+Test(flow, what_waits_since_the_beginning_of_time)
+{
+	source.time_ns = 0;
+	source.step_ns = 0;
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	expect("");
+	source.time_ns = HELD_NS;
+	feed(source__tick(&source));
+	expect(ANSWERED);
+	source = source__of(7, OBJECT + 16);
+	source.time_ns = 0;
+	source.step_ns = 0;
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	feed(source__exit(&source));
+	expect(ANSWERED);
+	source = source__of(8, OBJECT);
+	source.time_ns = UINT64_MAX;
+	source.step_ns = 0;
+	writes(REQUEST);
+	reads_meanwhile(RESPONSE);
+	expect("8  GET /a 200 0/2 lost 0 tuple ok\n");
+}
+
 Test(flow, without_memory_an_answer_goes_on_at_once)
 {
 	writes(REQUEST);

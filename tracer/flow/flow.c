@@ -213,7 +213,7 @@ static void conn__drop_parser(struct conn *conn)
 /* Takes it from those that hold something. */
 static void flow__let_go(struct flow *flow, struct conn *conn)
 {
-	if (!conn->held.first_ns)
+	if (held__is_empty(&conn->held))
 		return;
 	flow->held_bytes -= conn->held.events.size;
 	DL_DELETE2(flow->holding, conn, held_prev, held_next);
@@ -711,7 +711,7 @@ static void flow__release(struct flow *flow, struct conn *conn)
 
 static void flow__release_due(struct flow *flow)
 {
-	while (flow->holding && flow->holding->held.first_ns + HELD_NS <= flow->now_ns)
+	while (flow->holding && held__until(&flow->holding->held) <= flow->now_ns)
 		flow__release(flow, flow->holding);
 }
 
@@ -741,7 +741,7 @@ static void flow__data(struct flow *flow, const struct event *event)
 		if (flow__hold(flow, conn, event))
 			return;
 		flow__release(flow, conn);
-	} else if (conn->held.first_ns < event->data.start_ns) {
+	} else if (!held__is_empty(&conn->held) && conn->held.first_ns < event->data.start_ns) {
 		flow__release(flow, conn); /* it is another call than those waited for */
 	}
 	flow__take_data(flow, conn, event);
@@ -920,7 +920,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t flow__waits_until(const struct flow *flow)
 {
-	uint64_t held = flow->holding ? flow->holding->held.first_ns + HELD_NS : 0;
+	uint64_t held = flow->holding ? held__until(&flow->holding->held) : 0;
 
 	return earlier(earlier(waiting__until(&flow->waiting), underway__until(&flow->underway)),
 		       held);

@@ -7,7 +7,6 @@
 void held__init(struct held *held)
 {
 	buf__init(&held->events, HELD_MAX_BYTES);
-	held->first_ns = 0;
 }
 
 void held__free(struct held *held)
@@ -45,8 +44,5 @@ bool held__next(const struct held *held, size_t *at, struct event *ret_event)
 
 void held__clear(struct held *held)
 {
-	if (held->events.capacity > HELD_KEPT_BYTES)
-		buf__free(&held->events);
-	buf__clear(&held->events);
-	held->first_ns = 0;
+	buf__free(&held->events);
 }

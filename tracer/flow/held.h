@@ -18,12 +18,9 @@
 #define HELD_MAX_BYTES	   ((size_t)256 * 1024)
 #define HELD_MAX_ALL_BYTES ((size_t)16 * 1024 * 1024)
 
-/* More memory than this is given back when all has gone on. */
-#define HELD_KEPT_BYTES ((size_t)8 * 1024)
-
 struct held {
 	struct buf events;
-	uint64_t first_ns; /* time of the first event; 0: nothing is held */
+	uint64_t first_ns; /* time of the first event */
 };
 
 void held__init(struct held *held);
@@ -38,7 +35,18 @@ int held__add(struct held *held, const struct event *event);
  */
 bool held__next(const struct held *held, size_t *at, struct event *ret_event);
 
-/* All of it has gone on. Little memory is kept for what comes. */
+static inline bool held__is_empty(const struct held *held)
+{
+	return !held->events.size;
+}
+
+/* When what is held must go on. */
+static inline uint64_t held__until(const struct held *held)
+{
+	return held->first_ns < UINT64_MAX - HELD_NS ? held->first_ns + HELD_NS : UINT64_MAX;
+}
+
+/* All of it has gone on. */
 void held__clear(struct held *held);
 
 #endif
