@@ -73,6 +73,18 @@ struct arguments {
 	bool moves; /* see struct call */
 };
 
+/*
+ * A call was left without a return: Go's panics. Not so where a function runs its entry again, for
+ * which the same call is noted once more.
+ */
+static __always_inline void drop_call(const struct call *call, const struct arguments *by)
+{
+	if (call->library == WIRE_GO &&
+	    !(by && call->stack == by->stack && call->object == by->object &&
+	      call->function == by->function && call->generation == by->generation))
+		release_connection(call->object, call->generation, call->direction);
+}
+
 /* A function was entered. */
 static __always_inline void enter_call(struct thread *thread, const struct arguments *arguments)
 {
@@ -86,6 +98,7 @@ static __always_inline void enter_call(struct thread *thread, const struct argum
 		if (top >= MAX_DEPTH || thread->calls[top].stack > arguments->stack)
 			break;
 		depth = top; /* it was left without a return */
+		drop_call(&thread->calls[top], arguments);
 	}
 	for (__u64 i = 0; i < MAX_DEPTH; i++) {
 		if (i >= depth)
@@ -142,8 +155,10 @@ static __always_inline struct call *leave_call(struct thread *thread, __u64 stac
 		if (call->stack > stack)
 			break;
 		depth = top;
-		if (call->stack < stack || call->function != function)
+		if (call->stack < stack || call->function != function) {
+			drop_call(call, NULL);
 			continue;
+		}
 		thread->depth = depth;
 		/* A socket used inside an inner call was used inside the outer one as well. */
 		top = depth - 1;

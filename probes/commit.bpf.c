@@ -341,6 +341,7 @@ static __noinline void note_read(const struct connection_state *state, const str
 		.buffer = call->buffer,
 		.size = call->moved,
 		.position = state->position[WIRE_READ],
+		.number = shared.note_reads,
 	};
 
 	asm volatile("" : "+r"(size)); /* the bound is for the verifier */

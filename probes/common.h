@@ -13,6 +13,7 @@
 #define MAX_PROCESSES	65536
 #define MAX_THREADS	262144 /* goroutines included */
 #define MAX_CONNECTIONS 65536
+#define MAX_FRESH	16384
 
 /* TLS calls that one thread can be inside of at once: a proxy's TLS inside TLS makes 2 of 2. */
 #define MAX_DEPTH 4
@@ -107,6 +108,14 @@ struct {
 	__type(key, struct stream_key);
 	__type(value, struct stream_directive);
 } directives __weak SEC(".maps");
+
+/* Go's objects whose handshake was seen, and no call of theirs that moved anything. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_FRESH);
+	__type(key, struct connection_key);
+	__type(value, __u32);
+} fresh __weak SEC(".maps");
 
 /* What follows the return of a TLS call, for all functions: set by the program. */
 struct {

@@ -116,12 +116,15 @@ static __noinline struct connection_state *begin_connection(__u64 object, __u8 l
 {
 	struct connection_key key = key_of(object);
 	struct connection_state *state;
+	/* Two of Go's goroutines may use one at once. */
+	long err = bpf_map_update_elem(&connections, &key, &no_state,
+				       library == WIRE_GO ? BPF_NOEXIST : BPF_ANY);
 
-	if (bpf_map_update_elem(&connections, &key, &no_state, BPF_ANY))
-		count(&shared.connections_lost);
 	state = bpf_map_lookup_elem(&connections, &key);
 	if (!state)
-		return NULL;
+		count(&shared.connections_lost);
+	if (!state || (err && library == WIRE_GO))
+		return state;
 	state->generation = bpf_ktime_get_ns();
 	state->flags = flags;
 	state->library = library;
@@ -140,21 +143,25 @@ static __always_inline void end_connection(struct connection_state *state, __u64
 
 /*
  * A call on it has returned. Go's connections may be closed while others read and write: then they
- * end with the last call. One that nothing is known of, after a call that failed, is dropped.
+ * end with the last call. One that has not moved anything is not kept, since nobody may close it.
  */
-static __always_inline void release_connection(__u64 object, __u64 generation, __u8 direction)
+static __noinline int release_connection(__u64 object, __u64 generation, __u8 direction)
 {
 	struct connection_key key = key_of(object);
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+	__u32 one = 1;
 
 	if (!state || state->generation != generation)
-		return;
+		return 0;
 	__sync_fetch_and_add(&state->calls, -1);
 	if (direction == WIRE_WRITE)
 		__sync_fetch_and_add(&state->writes, -1);
-	if (!state->calls && (state->flags & STATE_CLOSED ||
-			      (!has_moved(state) && !(state->flags & WIRE_FROM_START))))
-		end_connection(state, object);
+	if (*(volatile __u32 *)&state->calls || (has_moved(state) && !state->is_closed))
+		return 0;
+	if (!has_moved(state) && state->flags & WIRE_FROM_START)
+		bpf_map_update_elem(&fresh, &key, &one, BPF_ANY);
+	end_connection(state, object);
+	return 0;
 }
 
 #endif

@@ -49,13 +49,17 @@ struct go_function {
 static const struct go_function go_read = {FN_GO_READ, WIRE_READ};
 static const struct go_function go_write = {FN_GO_WRITE, WIRE_WRITE};
 
-/* The connection of an object, for a call that begins on it. */
+/* The connection of an object, for a call that begins on it; it may begin with that. */
 static __always_inline __u64 go_use(__u64 object, __u8 direction)
 {
 	struct connection_key key = key_of(object);
-	struct connection_state *state =
-		bpf_map_lookup_elem(&connections, &key) ?: begin_connection(object, WIRE_GO, 0);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
+	if (!state) {
+		state = begin_connection(object, WIRE_GO,
+					 bpf_map_lookup_elem(&fresh, &key) ? WIRE_FROM_START : 0);
+		bpf_map_delete_elem(&fresh, &key);
+	}
 	if (!state)
 		return 0;
 	__sync_fetch_and_add(&state->calls, 1);
@@ -163,8 +167,10 @@ static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
 	if (call &&
 	    (moved || (call->sock && (call->is_inner || call->tuple.source != WIRE_TUPLE_NONE)))) {
 		carrier = thread_of(&carrier_key);
-		if (!carrier)
+		if (!carrier) {
+			release_connection(call->object, call->generation, call->direction);
 			return 0;
+		}
 		carrier->goroutine = frame->g;
 		return commit_later(ctx, call, moved, false);
 	}
@@ -175,25 +181,39 @@ static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
 	return 0;
 }
 
-/* A handshake begins: on a new object, or at the address of one that was never closed. */
+/*
+ * A handshake begins. A connection is begun by its first call alone, since many end in their
+ * handshake, and nobody closes their objects. Where a connection is known that has moved bytes,
+ * its object was never closed and another is at its address now; or, within a call that has used
+ * the socket already, the same one negotiates anew.
+ */
 static __always_inline int go_handshake(struct pt_regs *ctx, const struct go_frame *frame)
 {
-	__u64 object = frame->arguments[0];
-	struct connection_key key = key_of(object);
+	struct thread_key goroutine = key_of_goroutine(frame->g);
+	struct thread *thread = bpf_map_lookup_elem(&threads, &goroutine);
+	struct connection_key key = key_of(frame->arguments[0]);
 	struct connection_state *state;
+	__u64 top = thread ? thread->depth - 1 : MAX_DEPTH;
+	__u32 one = 1;
 
 	stay_on_kernel_stack(ctx);
 	if (!traced_go(frame->flag))
 		return 0;
 	state = bpf_map_lookup_elem(&connections, &key);
-	if (state && !has_moved(state)) { /* the handshake is part of its first Read or Write */
-		forget_socket(state);
-		state->flags = WIRE_FROM_START;
-		return 0;
+	if (state && thread && top < MAX_DEPTH && thread->calls[top].object == key.object &&
+	    thread->calls[top].generation == state->generation) {
+		if (has_moved(state) && thread->calls[top].sock)
+			return 0;
+		if (!has_moved(state)) { /* the first call's own */
+			state->flags |= WIRE_FROM_START;
+			return 0;
+		}
 	}
+	if (state && has_moved(state))
+		report_close(state, key.object, WIRE_CLOSE_REUSE);
 	if (state)
-		report_close(state, object, WIRE_CLOSE_REUSE);
-	begin_connection(object, WIRE_GO, WIRE_FROM_START);
+		bpf_map_delete_elem(&connections, &key);
+	bpf_map_update_elem(&fresh, &key, &one, BPF_ANY);
 	return 0;
 }
 
@@ -204,9 +224,13 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
 	stay_on_kernel_stack(ctx);
-	if (state && state->calls)
-		state->flags |= STATE_CLOSED;
-	else if (state)
+	bpf_map_delete_elem(&fresh, &key);
+	if (!state)
+		return 0;
+	state->is_closed = 1;
+	barrier();
+	/* Else the last of its calls ends it; should both, flow takes the first end alone. */
+	if (!*(volatile __u32 *)&state->calls)
 		end_connection(state, object);
 	return 0;
 }

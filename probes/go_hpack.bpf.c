@@ -109,7 +109,7 @@ static __always_inline int go_decode(struct pt_regs *ctx, const struct go_frame 
 	struct place place = {.when = WIRE_TABLE_BEFORE_FRAME, .direction = WIRE_READ};
 
 	stay_on_kernel_stack(ctx);
-	if (!read || !read->size)
+	if (!read || !read->size || read->number != shared.note_reads)
 		return 0;
 	read->size = 0; /* what is decoded from now on changes the table */
 	place.connection = read->connection;

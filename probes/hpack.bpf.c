@@ -124,7 +124,7 @@ int h2_receive_entry(struct pt_regs *ctx)
 	bool wanted;
 
 	stay_on_kernel_stack(ctx);
-	if (!read)
+	if (!read || read->number != shared.note_reads)
 		return 0;
 	place.connection = read->connection;
 	place.generation = read->generation;

@@ -27,6 +27,7 @@ struct thread_read {
 	__u64 buffer;
 	__u64 size;
 	__u64 position; /* where it began */
+	__u64 number;	/* shared.note_reads then: it is void when probes have come since */
 	__u8 head[READ_HEAD_BYTES];
 };
 

@@ -57,7 +57,6 @@ struct connection_key {
 #define STATE_AMBIGUOUS	    0x02 /* calls on it used different sockets: no tuple for good */
 #define STATE_SHUTDOWN	    0x04
 #define STATE_EOF	    0x08
-#define STATE_CLOSED	    0x20 /* as soon as no call is on it any more */
 #define STATE_WRITE_BLOCKED 0x10 /* a write was cut short: the next begins with what is left */
 
 enum walk_phase {
@@ -138,8 +137,9 @@ struct connection_state {
 	__u32 references; /* beyond the first */
 	__u8 flags;
 	__u8 library;
-	__u8 unnested; /* calls that used no socket while none was known; stops at a few */
-	__u8 pad[5];
+	__u8 unnested;	/* calls that used no socket while none was known; stops at a few */
+	__u8 is_closed; /* Go: it ends as soon as no call is on it any more */
+	__u8 pad[4];
 	__u32 calls;  /* Go: that run on it at this moment ... */
 	__u32 writes; /* ... and of these, that write */
 };
@@ -194,7 +194,8 @@ struct shared {
 	__u32 wake_always;	    /* for comparison: a wakeup for each record */
 	__u32 ciphertext_processes; /* how many have TRACED_CIPHERTEXT */
 	__u32 go_seen;		    /* a process has TRACED_GO or TRACED_GO_STACK */
-	__u32 note_reads;	    /* what is read is noted for hpack.h: there are wishes */
+	/* What is read is noted for hpack.h, with this number; 0: there are no wishes. */
+	__u32 note_reads;
 	__u32 pad;
 };
 

@@ -32,6 +32,9 @@
 /* Of functions whose name ends as wanted. */
 #define MATCHES_MAX 32
 
+/* Names that are near to one that is looked for, and are read: each costs a system call. */
+#define CANDIDATES_MAX 65536
+
 /* Of places that have a pointer to the table. */
 #define MODULES_MAX 8
 
@@ -375,6 +378,7 @@ struct match {
 struct matches {
 	struct match match[MATCHES_MAX];
 	size_t count;
+	size_t candidates; /* names that were read */
 };
 
 /* Notes the function of a row if its name, which begins at `name`, ends where one was found. */
@@ -388,7 +392,7 @@ static int matches__note(struct matches *matches, const struct go_table *table, 
 	for (i = 0; i < count; i++) {
 		if (name > names[i].at || names[i].at - name > GO_TABLE_PREFIX_MAX)
 			continue;
-		if (matches->count == MATCHES_MAX)
+		if (matches->count == MATCHES_MAX || matches->candidates++ == CANDIDATES_MAX)
 			return -EBADMSG;
 		match = &matches->match[matches->count];
 		size = names[i].at - name + names[i].ending_size;

@@ -175,7 +175,7 @@ static void capture__attach_go(struct capture *capture, struct file *file,
 	if (err == -ENOENT)
 		return;
 	if (err) {
-		log_warning("%s: a Go program whose functions cannot be found: %s", mapped->path,
+		log_warning("%s: its functions cannot be found: %s", mapped->path,
 			    code.found_by ?: strerror(-err));
 		return;
 	}
@@ -725,6 +725,7 @@ static void capture__exec(struct capture *capture, struct bytes record)
 		snprintf(path, sizeof(path), "%s", exec.path);
 	capture__add_process(capture, pid, path, exec.header.time_ns);
 	capture->ended_since_sweep = true; /* the connections of what it ran before */
+	probe_set__forget_goroutines(capture->probes, pid);
 	capture__scan(capture, (pid_t)pid);
 	probe_set__file_known(capture->probes, &exec.executable);
 	capture__release(capture, pid);

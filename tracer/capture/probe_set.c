@@ -57,8 +57,9 @@ struct process_probes {
 struct probe_set {
 	struct tlstrace_bpf *bpf;
 	struct ring_buffer *ring;
-	bool multi;	   /* uprobe_multi links */
-	bool reads_tables; /* programs for HPACK tables are loaded */
+	bool multi;	      /* uprobe_multi links */
+	bool reads_tables;    /* programs for HPACK tables are loaded */
+	uint32_t reads_noted; /* how often the probes were told to note what is read */
 	enum socket_backend backend;
 	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
 	size_t link_count;
@@ -813,6 +814,17 @@ static void probe_set__sweep_goroutines(struct probe_set *set, connection_stale_
 	}
 }
 
+static bool is_of_process(void *context, uint32_t pid, uint64_t generation_ns)
+{
+	return pid == *(const uint32_t *)context;
+}
+
+void probe_set__forget_goroutines(struct probe_set *set, uint32_t pid)
+{
+	if (set->bpf->bss->shared.go_seen)
+		probe_set__sweep_goroutines(set, is_of_process, &pid);
+}
+
 bool probe_set__reads_tables(const struct probe_set *set)
 {
 	return set->reads_tables;
@@ -839,7 +851,9 @@ void probe_set__unwish(struct probe_set *set, uint32_t pid,
 
 void probe_set__note_reads(struct probe_set *set, bool note)
 {
-	__atomic_store_n(&set->bpf->bss->shared.note_reads, note, __ATOMIC_RELAXED);
+	__u32 number = note ? ++set->reads_noted : 0;
+
+	__atomic_store_n(&set->bpf->bss->shared.note_reads, number, __ATOMIC_RELAXED);
 }
 
 void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *context)

@@ -83,7 +83,10 @@ int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go
 				const struct go_hpack_sites *sites, pid_t pid,
 				struct process_probes **ret_probes);
 
-/* Whether the probes remember what was read: only then are wishes granted. */
+/*
+ * Whether the probes remember what was read: only then are wishes granted. To be said again when
+ * probes have been put into a process: what it read before is forgotten.
+ */
 void probe_set__note_reads(struct probe_set *set, bool note);
 
 /*
@@ -158,6 +161,9 @@ void probe_set__sweep(struct probe_set *set, connection_stale_fn *stale, void *c
  * a process that ended (its last call was reported), or of all (0) when tracing ends.
  */
 void probe_set__report_left_out(struct probe_set *set, uint32_t pid);
+
+/* A process executes something else: what its goroutines were in is over. */
+void probe_set__forget_goroutines(struct probe_set *set, uint32_t pid);
 
 /* Readable by poll(2) as long as the ring holds anything; for edge-triggered epoll. */
 int probe_set__ring_fd(const struct probe_set *set);
