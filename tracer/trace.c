@@ -264,6 +264,8 @@ static int trace__attach(struct trace *trace)
 		return status;
 	/* Edge-triggered: only a wakeup by the probes counts, not that there are records. */
 	err = watch(trace->epoll_fd, capture__ring_fd(trace->capture), EPOLLIN | EPOLLET);
+	if (!err && capture__files_fd(trace->capture) >= 0)
+		err = watch(trace->epoll_fd, capture__files_fd(trace->capture), EPOLLIN);
 	if (!err && options->command) {
 		trace->guard = guard__start(capture__held_map_fd(trace->capture), &trace->guard_fd);
 		err = trace->guard < 0 ? trace->guard : 0;
@@ -381,6 +383,8 @@ static void trace__loop(struct trace *trace)
 				trace__read_signals(trace);
 			else if (events[i].data.fd == trace->timer_fd)
 				trace->timed_out = true;
+			else if (events[i].data.fd == capture__files_fd(trace->capture))
+				capture__check_files(trace->capture);
 		}
 	}
 }

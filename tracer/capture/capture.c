@@ -16,6 +16,7 @@
 
 #include <uthash.h>
 
+#include "capture/changes.h"
 #include "capture/closure.h"
 #include "capture/emulation.h"
 #include "capture/tables.h"
@@ -34,6 +35,8 @@ struct file_key {
 
 struct file {
 	struct file_key key;
+	int watch;		/* of changes.h; -1: it has no probes, or cannot be watched */
+	struct wire_file_id id; /* where it is watched */
 	bool has_tls;
 	struct bio *bio; /* NULL: it has no BIO functions */
 	UT_hash_handle hh;
@@ -93,6 +96,7 @@ struct capture {
 	bool places;		  /* probes go where they cost least */
 	bool uretprobes;	  /* they harm nobody on this kernel */
 	struct file *files;
+	int changes; /* descriptor of changes.h; -1: none */
 	size_t tls_files;
 	struct process *processes;
 	struct program *programs;
@@ -116,6 +120,7 @@ static struct file *capture__file(struct capture *capture, const struct mapped_f
 	file = calloc(1, sizeof(*file));
 	if (file) {
 		file->key = key;
+		file->watch = -1;
 		HASH_ADD(hh, capture->files, key, sizeof(file->key), file);
 	}
 	return file;
@@ -218,6 +223,7 @@ static struct file *capture__attach_file(struct capture *capture, const struct m
 					 bool *ret_new)
 {
 	struct file *file = capture__file(capture, mapped, ret_new);
+	size_t before = probe_set__count(capture->probes);
 	struct elf_file *elf;
 
 	if (!file || !*ret_new)
@@ -228,6 +234,11 @@ static struct file *capture__attach_file(struct capture *capture, const struct m
 	capture__attach_go(capture, file, mapped, elf);
 	capture__attach_loader(capture, mapped, elf);
 	elf_file__close(elf);
+	if (probe_set__count(capture->probes) == before)
+		return file;
+	probe_set__own(capture->probes, before, file);
+	file->watch = changes__watch(capture->changes, mapped->link);
+	probe_set__identify(capture->probes, mapped->fd, &file->id, NULL);
 	return file;
 }
 
@@ -429,6 +440,51 @@ static int capture__scan(struct capture *capture, pid_t pid)
 	if (!err && !scan.has_tls && scan.other)
 		log_warning("process %d uses %s, which tlstrace does not see yet", pid, scan.other);
 	return err ? err : scan.has_tls;
+}
+
+/* ---- files that change ---- */
+
+/* Its probes are out of place now, and what is known of it is void. */
+static void capture__forget_file(struct capture *capture, struct file *file)
+{
+	struct process *process, *next;
+
+	HASH_ITER(hh, capture->processes, process, next)
+	{
+		for (size_t i = 0; file->bio && i < PROCESS_BIOS; i++)
+			if (process->bios[i].bio == file->bio) {
+				capture__detach_bios(capture, process);
+				break;
+			}
+	}
+	probe_set__disown(capture->probes, file);
+	probe_set__file_unknown(capture->probes, &file->id);
+	capture->tls_files -= file->has_tls;
+	HASH_DELETE(hh, capture->files, file);
+	free(file->bio);
+	free(file);
+}
+
+int capture__files_fd(const struct capture *capture)
+{
+	return capture->changes;
+}
+
+void capture__check_files(struct capture *capture)
+{
+	struct file *file, *next;
+	int watch;
+
+	while (capture->changes >= 0 && changes__next(capture->changes, &watch)) {
+		HASH_ITER(hh, capture->files, file, next)
+		{
+			if (file->watch < 0 || (watch >= 0 && file->watch != watch))
+				continue;
+			log_verbose("a file with probes is being written to: they are taken out, "
+				    "until it is executed anew");
+			capture__forget_file(capture, file);
+		}
+	}
 }
 
 /* ---- processes ---- */
@@ -913,6 +969,7 @@ int capture__new(const struct capture_options *options, struct capture **ret_cap
 		return 1;
 	}
 	capture->options = options;
+	capture->changes = changes__open();
 	if (emulation__try(&capture->emulated))
 		capture->emulated = emulated__default();
 	capture->uretprobes = uretprobe__is_safe();
@@ -949,6 +1006,8 @@ void capture__free(struct capture *capture)
 	}
 	tables__free(capture->tables);
 	probe_set__free(capture->probes);
+	if (capture->changes >= 0)
+		close(capture->changes);
 	HASH_ITER(hh, capture->files, file, next_file)
 	{
 		HASH_DELETE(hh, capture->files, file);

@@ -52,6 +52,12 @@ int capture__drain(struct capture *capture);
 /* For edge-triggered epoll: when it becomes readable, capture__drain has something to do. */
 int capture__ring_fd(const struct capture *capture);
 
+/* For epoll: when it is readable, capture__check_files has something to do. -1: there is none. */
+int capture__files_fd(const struct capture *capture);
+
+/* Takes the probes out of files that are being written to. To be called soon. */
+void capture__check_files(struct capture *capture);
+
 /*
  * Says how this process waits next, after which it must drain once more before it really does.
  * CONSUMER_IDLE: without end; CONSUMER_TIMER: for a moment.

@@ -656,6 +656,39 @@ void probe_set__detach(struct probe_set *set, struct process_probes *probes)
 	set->detaching = probes;
 }
 
+size_t probe_set__count(const struct probe_set *set)
+{
+	return set->uprobes.count;
+}
+
+void probe_set__own(struct probe_set *set, size_t count, const void *owner)
+{
+	for (; count < set->uprobes.count; count++)
+		set->uprobes.probes[count].owner = owner;
+}
+
+void probe_set__disown(struct probe_set *set, const void *owner)
+{
+	struct process_probes *probes = calloc(1, sizeof(*probes));
+	struct uprobe_list *list = &set->uprobes;
+	size_t kept = 0;
+
+	if (probes)
+		probes->list.probes = calloc(list->count + 1, sizeof(*list->probes));
+	if (!probes || !probes->list.probes) {
+		free(probes);
+		return;
+	}
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->probes[i].owner == owner)
+			probes->list.probes[probes->list.count++] = list->probes[i];
+		else
+			list->probes[kept++] = list->probes[i];
+	}
+	list->count = kept;
+	probe_set__detach(set, probes);
+}
+
 bool probe_set__probes_one_process(const struct probe_set *set)
 {
 	return set->multi;
@@ -749,6 +782,11 @@ void probe_set__file_known(struct probe_set *set, const struct wire_file_id *id)
 	__u32 one = 1;
 
 	bpf_map_update_elem(bpf_map__fd(set->bpf->maps.known_files), id, &one, BPF_ANY);
+}
+
+void probe_set__file_unknown(struct probe_set *set, const struct wire_file_id *id)
+{
+	bpf_map_delete_elem(bpf_map__fd(set->bpf->maps.known_files), id);
 }
 
 bool probe_set__release(struct probe_set *set, pid_t pid)

@@ -110,6 +110,15 @@ bool probe_set__probes_one_process(const struct probe_set *set);
  */
 void probe_set__watch_ciphertext(struct probe_set *set, pid_t pid, bool watch);
 
+/* How many probes there are for all processes. */
+size_t probe_set__count(const struct probe_set *set);
+
+/* Those that were added since there were `count` are of `owner`, for probe_set__disown. */
+void probe_set__own(struct probe_set *set, size_t count, const void *owner);
+
+/* Detaches, in the background, the probes for all processes that are of `owner`. */
+void probe_set__disown(struct probe_set *set, const void *owner);
+
 /* Puts a probe on the dynamic loader's _dl_debug_state at `offset` of the file. 0 or -errno. */
 int probe_set__attach_loader(struct probe_set *set, const char *path, uint64_t offset);
 
@@ -133,8 +142,9 @@ void probe_set__take_calls(struct probe_set *set, pid_t pid);
  */
 int probe_set__trace_binary(struct probe_set *set, const struct wire_file_id *id, const char *name);
 
-/* A process that executes this file need not be held: its probes are in place. */
+/* A process that executes this file need not be held: its probes are in place. Or not any more. */
 void probe_set__file_known(struct probe_set *set, const struct wire_file_id *id);
+void probe_set__file_unknown(struct probe_set *set, const struct wire_file_id *id);
 
 /* Whether the process was held; it is not any more for the probes, SIGCONT is the caller's. */
 bool probe_set__release(struct probe_set *set, pid_t pid);

@@ -24,6 +24,7 @@ void uprobe__want_multi(struct bpf_object *object);
 struct uprobe {
 	int link_fd;	       /* multi; -1: none */
 	struct bpf_link *link; /* perf event; NULL: none */
+	const void *owner;     /* its user's */
 };
 
 /*

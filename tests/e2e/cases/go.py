@@ -8,6 +8,7 @@ right nevertheless.
 """
 
 import collections
+import shutil
 import subprocess
 
 from cases.late_tables import join_again_and_again
@@ -244,6 +245,24 @@ def a_connection_that_closes_within_a_request(test):
     compare([first], server.reports(1))
     equal("target", half.target(), "/half")
     equal("complete", half.at("capture.complete"), False)
+
+
+@case("bpf", "go 1.19 stripped")
+def rewritten_in_place(test):
+    """Another program is written over a traced one, in the same file: its probes must not stay."""
+    path = _program(test, "1.19", "stripped")
+    trace = test.trace("-b", path)
+    reports = []
+    for form in ("plain", "pie"):
+        server = GoServer(test, path)
+        client = _start_client(test, path, server, "http1")
+        reports += client.requests(*_crowd("all"))
+        client.process.close_stdin()
+        equal("client's status", client.process.wait(10), 0)
+        reports += server.reports(CROWD)
+        server.process.stop()
+        shutil.copyfile(golang.program("1.19", form), path)
+    compare(trace.finish(len(reports)), reports)
 
 
 def _tally(things):
