@@ -53,6 +53,14 @@ def each_load(*needs):
     return register
 
 
+def _suite(_):
+    """Stands for all cases with what this suite has."""
+
+
+for _name in golang.UNWANTED:
+    _register(f"suite_{_name}", (f"go-suite {_name}",), _suite)
+
+
 def _program(test, version, form):
     """A copy that is this case's alone."""
     return own_copy(test, golang.program(version, form), "go-https")

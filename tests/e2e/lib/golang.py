@@ -34,24 +34,27 @@ FORMS = {
     "pie": (["-buildmode=pie", "-ldflags=-s -w"], {"CGO_ENABLED": "0"}),
     "cgo": (["-ldflags=-linkmode=external"], {"CGO_ENABLED": "1"}),
 }
+
+
+def _is_wanted(suite):
+    wanted = os.environ.get("TLSTRACE_GO_SUITES", "").split()
+    return suite == "bookworm" or suite in wanted or "all" in wanted
+
+
+UNWANTED = [suite for suite in SUITES if not _is_wanted(suite)]
 BUILDS = [("1.19", form) for form in FORMS] + [(PATH, "stripped")] + [
-    (version, form) for suite, versions in SUITES.items() if suite != "bookworm"
+    (version, form) for suite, versions in SUITES.items()
+    if suite != "bookworm" and suite not in UNWANTED
     for version in versions for form in ("stripped", "pie")]
 # The client's suite, the server's.
-LOADS = {"bookworm": ("bookworm", "bookworm"), "bullseye": ("bullseye", "bookworm"),
-         "trixie": ("trixie", "trixie"), "sid": ("sid", "sid")}
+LOADS = {suite: both for suite, both in {
+    "bookworm": ("bookworm", "bookworm"), "bullseye": ("bullseye", "bookworm"),
+    "trixie": ("trixie", "trixie"), "sid": ("sid", "sid")}.items() if suite not in UNWANTED}
 
 
 def cache():
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.environ.get("TLSTRACE_GO_CACHE") or os.path.join(base, "tlstrace/go")
-
-
-def _unwanted(suite):
-    wanted = os.environ.get("TLSTRACE_GO_SUITES", "").split()
-    if suite == "bookworm" or suite in wanted or "all" in wanted:
-        return None
-    return f"needs TLSTRACE_GO_SUITES={suite} (make test-go)"
 
 
 @functools.lru_cache(maxsize=None)
@@ -122,14 +125,8 @@ def _build(version, form, path):
 @functools.lru_cache(maxsize=None)
 def program_missing(version, form):
     """Why there is no program(), which is built if need be; None where there is."""
-    if version == PATH:
-        if not _tool(PATH):
-            return "no go in PATH or /usr/local/go"
-    else:
-        suite = next(name for name, versions in SUITES.items() if version in versions)
-        reason = _unwanted(suite)
-        if reason:
-            return reason
+    if version == PATH and not _tool(PATH):
+        return "no go in PATH or /usr/local/go"
     path = program(version, form)
     if os.path.exists(path):
         return None
@@ -141,7 +138,12 @@ def program_missing(version, form):
 def load_missing(suite):
     """Why there are no hey and caddy for a suite of LOADS."""
     client, server = LOADS[suite]
-    return _unwanted(suite) or _fetch(f"hey-{client}") or _fetch(f"caddy-{server}")
+    return _fetch(f"hey-{client}") or _fetch(f"caddy-{server}")
+
+
+def suite_missing(suite):
+    """Why there are no cases with the versions of Go that a suite has; None where there are."""
+    return f"needs TLSTRACE_GO_SUITES={suite} (make test-go)" if suite in UNWANTED else None
 
 
 def _report(told, side, path):

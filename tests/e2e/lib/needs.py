@@ -135,7 +135,8 @@ FINDERS = {
 def missing(name, program, shared):
     """Why this host has no `name`, or None where it has.
 
-    An absolute path is a file's; `go VERSION FORM` is a program, and `hey SUITE` two, of golang.
+    An absolute path is a file's; `go VERSION FORM` is a program, `hey SUITE` two, and `go-suite
+    SUITE` all versions that a suite has, of golang.
     """
     if name.startswith("/"):
         return None if os.path.exists(name) else f"no {name}"
@@ -143,4 +144,6 @@ def missing(name, program, shared):
         return golang.program_missing(*name.split()[1:])
     if name.startswith("hey "):
         return golang.load_missing(name.split()[1])
+    if name.startswith("go-suite "):
+        return golang.suite_missing(name.split()[1])
     return FINDERS[name](program, shared)
