@@ -217,7 +217,7 @@ static __always_inline int go_handshake(struct pt_regs *ctx, const struct go_fra
 	return 0;
 }
 
-static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *frame)
+static __always_inline int go_end(struct pt_regs *ctx, const struct go_frame *frame)
 {
 	__u64 object = frame->arguments[0];
 	struct connection_key key = key_of(object);
@@ -235,55 +235,9 @@ static __always_inline int go_close(struct pt_regs *ctx, const struct go_frame *
 	return 0;
 }
 
-#define GO_PROBES(abi, frame_of)                                                                   \
-	SEC("uprobe")                                                                              \
-	int go_read_##abi(struct pt_regs *ctx)                                                     \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_enter(ctx, &frame, &go_read);                                            \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_read_exit_##abi(struct pt_regs *ctx)                                                \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_leave(ctx, &frame, &go_read);                                            \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_write_##abi(struct pt_regs *ctx)                                                    \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_enter(ctx, &frame, &go_write);                                           \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_write_exit_##abi(struct pt_regs *ctx)                                               \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_leave(ctx, &frame, &go_write);                                           \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_begin_##abi(struct pt_regs *ctx)                                                    \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_handshake(ctx, &frame);                                                  \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_close_##abi(struct pt_regs *ctx)                                                    \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_close(ctx, &frame);                                                      \
-	}
-
-GO_PROBES(regs, frame_in_registers)
-GO_PROBES(stack, frame_on_stack)
+GO_PROBE(go_read, go_enter(ctx, &frame, &go_read))
+GO_PROBE(go_read_exit, go_leave(ctx, &frame, &go_read))
+GO_PROBE(go_write, go_enter(ctx, &frame, &go_write))
+GO_PROBE(go_write_exit, go_leave(ctx, &frame, &go_write))
+GO_PROBE(go_begin, go_handshake(ctx, &frame))
+GO_PROBE(go_close, go_end(ctx, &frame))

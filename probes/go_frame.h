@@ -48,4 +48,23 @@ static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame 
 		ret->g = 0;
 }
 
+/* A program for each convention, NAME_regs and NAME_stack, of one expression with ctx and frame. */
+#define GO_PROBE(name, result)                                                                     \
+	SEC("uprobe")                                                                              \
+	int name##_regs(struct pt_regs *ctx)                                                       \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_in_registers(ctx, &frame);                                                   \
+		return result;                                                                     \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int name##_stack(struct pt_regs *ctx)                                                      \
+	{                                                                                          \
+		struct go_frame frame;                                                             \
+                                                                                                   \
+		frame_on_stack(ctx, &frame);                                                       \
+		return result;                                                                     \
+	}
+
 #endif

@@ -257,31 +257,6 @@ static __always_inline int go_written(struct pt_regs *ctx, const struct go_frame
 	return 0;
 }
 
-#define GO_HPACK_PROBES(abi, frame_of)                                                             \
-	SEC("uprobe")                                                                              \
-	int go_decode_##abi(struct pt_regs *ctx)                                                   \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_decode(ctx, &frame);                                                     \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_encode_##abi(struct pt_regs *ctx)                                                   \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_encode(ctx, &frame);                                                     \
-	}                                                                                          \
-	SEC("uprobe")                                                                              \
-	int go_written_##abi(struct pt_regs *ctx)                                                  \
-	{                                                                                          \
-		struct go_frame frame;                                                             \
-                                                                                                   \
-		frame_of(ctx, &frame);                                                             \
-		return go_written(ctx, &frame);                                                    \
-	}
-
-GO_HPACK_PROBES(regs, frame_in_registers)
-GO_HPACK_PROBES(stack, frame_on_stack)
+GO_PROBE(go_decode, go_decode(ctx, &frame))
+GO_PROBE(go_encode, go_encode(ctx, &frame))
+GO_PROBE(go_written, go_written(ctx, &frame))

@@ -209,9 +209,7 @@ int free_entry(struct pt_regs *ctx)
 		__sync_fetch_and_add(&state->references, -1);
 		return 0;
 	}
-	if (has_moved(state))
-		report_close(state, object, WIRE_CLOSE_FREE);
-	bpf_map_delete_elem(&connections, &key);
+	end_connection(state, object);
 	return 0;
 }
 
