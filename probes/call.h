@@ -74,19 +74,19 @@ struct arguments {
 };
 
 /*
- * A call was left without a return: Go's panics. Not so where a function runs its entry again, for
- * which the same call is noted once more.
+ * A goroutine's call was left without a return: a panic. Not so where a function runs its entry
+ * again, for which the same call is noted once more.
  */
 static __always_inline void drop_call(const struct call *call, const struct arguments *by)
 {
-	if (call->library == WIRE_GO &&
-	    !(by && call->stack == by->stack && call->object == by->object &&
+	if (!(by && call->stack == by->stack && call->object == by->object &&
 	      call->function == by->function && call->generation == by->generation))
 		release_connection(call->object, call->generation, call->direction);
 }
 
-/* A function was entered. */
-static __always_inline void enter_call(struct thread *thread, const struct arguments *arguments)
+/* A function was entered; `is_go`, a constant: by a goroutine. */
+static __always_inline void enter_call(struct thread *thread, const struct arguments *arguments,
+				       bool is_go)
 {
 	__u64 depth = thread->depth;
 	bool counted = arguments->counted;
@@ -98,7 +98,8 @@ static __always_inline void enter_call(struct thread *thread, const struct argum
 		if (top >= MAX_DEPTH || thread->calls[top].stack > arguments->stack)
 			break;
 		depth = top; /* it was left without a return */
-		drop_call(&thread->calls[top], arguments);
+		if (is_go)
+			drop_call(&thread->calls[top], arguments);
 	}
 	for (__u64 i = 0; i < MAX_DEPTH; i++) {
 		if (i >= depth)
@@ -141,7 +142,8 @@ static __always_inline void enter_call(struct thread *thread, const struct argum
  * A function returned: takes its call off the stack. What was above it was left without a return.
  * NULL when the entry was not seen. The call stays readable until the next entry.
  */
-static __always_inline struct call *leave_call(struct thread *thread, __u64 stack, __u8 function)
+static __always_inline struct call *leave_call(struct thread *thread, __u64 stack, __u8 function,
+					       bool is_go)
 {
 	__u64 depth = thread->depth;
 	struct call *call, *outer;
@@ -156,7 +158,8 @@ static __always_inline struct call *leave_call(struct thread *thread, __u64 stac
 			break;
 		depth = top;
 		if (call->stack < stack || call->function != function) {
-			drop_call(call, NULL);
+			if (is_go)
+				drop_call(call, NULL);
 			continue;
 		}
 		thread->depth = depth;

@@ -105,7 +105,7 @@ static __always_inline void go_note(struct thread *thread, const struct go_frame
 	arguments.moves = arguments.buffer >= stack->low && arguments.buffer < stack->high;
 	if (arguments.moves)
 		arguments.buffer -= stack->high;
-	enter_call(thread, &arguments);
+	enter_call(thread, &arguments, true);
 }
 
 static __always_inline int go_enter(struct pt_regs *ctx, const struct go_frame *frame,
@@ -134,12 +134,19 @@ static __always_inline struct call *go_leave_unseen(struct pt_regs *ctx, struct 
 						    const struct go_function *function,
 						    const struct go_stack *stack, __u64 pointer)
 {
+	__u64 top;
+
 	if (!have_cookie || !(bpf_get_attach_cookie(ctx) & COOKIE_SPILLED) ||
 	    bpf_probe_read_user(frame->arguments, sizeof(frame->arguments),
 				(void *)(pointer + STACK_ARGUMENTS)))
 		return NULL;
 	go_note(thread, frame, function, stack, pointer);
-	return leave_call(thread, pointer - stack->high, function->number);
+	/* It is on top, if there was room: no need to look for it, as for one that has run. */
+	top = thread->depth - 1;
+	if (top >= MAX_DEPTH || thread->calls[top].stack != pointer - stack->high)
+		return NULL;
+	thread->depth = top;
+	return &thread->calls[top];
 }
 
 static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
@@ -157,7 +164,7 @@ static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
 	thread = thread_of(&key);
 	if (!thread)
 		return 0;
-	call = leave_call(thread, pointer - stack.high, function->number);
+	call = leave_call(thread, pointer - stack.high, function->number, true);
 	if (!call)
 		call = go_leave_unseen(ctx, thread, frame, function, &stack, pointer);
 	if (call && call->moves)

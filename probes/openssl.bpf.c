@@ -41,7 +41,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 function, __u8 direct
 	stay_on_kernel_stack(ctx);
 	thread = thread_of(&key);
 	if (thread)
-		enter_call(thread, &arguments);
+		enter_call(thread, &arguments, false);
 	return 0;
 }
 
@@ -50,7 +50,7 @@ static __always_inline struct call *leave(struct pt_regs *ctx, __u8 function)
 	struct thread_key key = key_of_thread();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &key);
 
-	return thread ? leave_call(thread, stack_at_entry(ctx, true), function) : NULL;
+	return thread ? leave_call(thread, stack_at_entry(ctx, true), function, false) : NULL;
 }
 
 /* A data function returned after moving `size` bytes (0: none, whatever the reason). */
