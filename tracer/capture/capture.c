@@ -762,6 +762,8 @@ static void capture__exec(struct capture *capture, struct bytes record)
 
 	if (!read_record(record, &exec, sizeof(exec)))
 		return;
+	/* What it executes may have been written a moment ago. */
+	capture__check_files(capture);
 	pid = exec.header.pid;
 	capture__report_left_out(capture, pid);
 	if (!exec.traced && !capture__binary_replaced(capture, &exec.executable)) {
