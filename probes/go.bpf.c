@@ -159,7 +159,8 @@ static __always_inline int go_leave(struct pt_regs *ctx, struct go_frame *frame,
 	struct call *call;
 
 	stay_on_kernel_stack(ctx);
-	if (!traced_go(frame->flag) || !go_stack_of(frame, pointer, &stack))
+	if (!traced_go(frame->flag) || !frame_in_deferred(ctx, frame) ||
+	    !go_stack_of(frame, pointer, &stack))
 		return 0;
 	thread = thread_of(&key);
 	if (!thread)

@@ -48,6 +48,25 @@ static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame 
 		ret->g = 0;
 }
 
+/*
+ * Of an exit that is in a function which the function has deferred: whether it returns by it, and
+ * its result. Not so when the deferred function is about to begin anew, on a larger stack, or runs
+ * because of a panic: then it is not called from the frame that its closure is in.
+ */
+static __always_inline bool frame_in_deferred(struct pt_regs *ctx, struct go_frame *frame)
+{
+	const user_regs *regs = (const user_regs *)ctx;
+	__u64 cookie = have_cookie ? bpf_get_attach_cookie(ctx) : 0;
+	__u64 stack = PT_REGS_SP(ctx);
+
+	if (!COOKIE_CLOSURE_WORDS(cookie))
+		return true;
+	return !GO_STACK_IS_SMALL(regs) &&
+	       regs->GO_CLOSURE == stack + COOKIE_CLOSURE_WORDS(cookie) * 8 &&
+	       !bpf_probe_read_user(&frame->result, sizeof(frame->result),
+				    (void *)(stack + COOKIE_RESULT_WORDS(cookie) * 8));
+}
+
 /* A program for each convention, NAME_regs and NAME_stack, of one expression with ctx and frame. */
 #define GO_PROBE(name, result)                                                                     \
 	SEC("uprobe")                                                                              \

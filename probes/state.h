@@ -15,7 +15,14 @@
 #define COOKIE_RETURN	       0x100 /* by uretprobe: the return address is off the stack already */
 #define COOKIE_SPILLED	       0x200 /* Go: at a return, the arguments are still on the stack */
 #define COOKIE_TABLE_SHIFT     12 /* from here, 20 bits: where a table is in a session (hpack.h) */
-#define COOKIE_STACK_SHIFT     32 /* from here: bytes that the stack has grown since the entry */
+/*
+ * Or, of Go, for an exit in a function that is deferred (symbols/go_defers.h): how many words above
+ * the stack pointer its closure is (0: it is in the function itself), and the result.
+ */
+#define COOKIE_CLOSURE_WORDS(cookie)	 ((cookie) >> 12 & 0x3ff)
+#define COOKIE_RESULT_WORDS(cookie)	 ((cookie) >> 22 & 0x3ff)
+#define COOKIE_DEFERRED(closure, result) ((__u64)(closure) << 12 | (__u64)(result) << 22)
+#define COOKIE_STACK_SHIFT		 32 /* from here: bytes that the stack has grown since the entry */
 
 /* struct traced_process.flags */
 #define TRACED_FOLLOW  0x01 /* stays traced when it executes something else */

@@ -2,29 +2,22 @@
 /*
  * Where the probes of a Go function go. See go.h.
  *
- * Code that Go's compiler made is simpler than what placement.c is for. It has no data between
- * instructions, so that all of a function can be decoded from front to back and every return
- * instruction is seen, whatever leads there. Its stack frame has one size from the prologue to each
- * epilogue. A function is left by its returns only, but for the calls that ask for a larger stack
- * and come back to its first byte. Each of these is checked here, and a function of which it is not
- * true gets no probes: a uretprobe, the way out elsewhere, would crash the program when its
- * stack is moved.
+ * A function that go_listing.h does not understand gets no probes: a uretprobe, the way out
+ * elsewhere, would crash the program when its stack is moved.
  *
  *   entry  The jump that prologues have for a stack that is too small (cmp 0x10(%r14),%rsp; jbe)
  *	    is emulated by all kernels, and all arguments are in place there. Else the first byte.
- *   exits  The return instructions; or, where this kernel emulates it, the instruction before that
- *	    gives the frame back (add $N,%rsp).
+ *   exits  The same jump of a function that is deferred and so is called before each return
+ *	    (go_defers.h). Where there is none, the return instructions; or, where this kernel
+ *	    emulates it, the instruction before that gives the frame back (add $N,%rsp).
  */
 #include "go.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "go_arguments.h"
-#include "instruction.h"
-
-/* Registers' numbers as the hardware has them. */
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14 };
+#include "go_defers.h"
 
 /* Arguments that probes read: receiver, buffer and length. */
 #define ARGUMENTS 3
@@ -32,141 +25,6 @@ enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14 }
 /* Arguments and g (Go's internal ABI). */
 static const uint16_t argument_registers = 1 << RAX | 1 << RBX | 1 << RCX | 1 << RDI | 1 << RSI |
 					   1 << R8 | 1 << R9 | 1 << R10 | 1 << R11 | 1 << R14;
-
-struct step {
-	struct instruction instruction;
-	uint32_t at;
-	int32_t depth;	/* stack pointer at the entry, less before this instruction */
-	bool is_target; /* of a jump */
-};
-
-struct listing {
-	struct code_part code;
-	const struct emulated *emulated; /* NULL: of no interest */
-	struct step *steps;
-	size_t count;
-	uint32_t *index; /* of the step that begins at a byte, plus 1; 0: none does */
-	bool has_table;	 /* a jump to what a table has */
-	const char *odd; /* why there can be no probes */
-};
-
-static bool is_emulated(const struct listing *listing, const struct step *step)
-{
-	/* Kernels turn a 5-byte nop into a call, which not every place can bear. */
-	return listing->emulated && step->instruction.class != CLASS_NOP5 &&
-	       emulated__covers(listing->emulated, step->instruction.class);
-}
-
-static int listing__decode(struct listing *listing)
-{
-	size_t at;
-	struct step *step;
-
-	for (at = 0; at < listing->code.size; at += step->instruction.length) {
-		step = &listing->steps[listing->count];
-		step->at = (uint32_t)at;
-		if (instruction__decode(listing->code.code, listing->code.size, at,
-					&step->instruction)) {
-			listing->odd = "it has bytes that are no known instruction";
-			return -EBADMSG;
-		}
-		listing->index[at] = (uint32_t)++listing->count;
-	}
-	return 0;
-}
-
-/* Notes where jumps go. */
-static int listing__follow(struct listing *listing)
-{
-	const struct instruction *instruction;
-	const struct step *last = &listing->steps[listing->count - 1];
-	bool inside;
-	size_t i;
-
-	for (i = 0; i < listing->count; i++) {
-		instruction = &listing->steps[i].instruction;
-		if (instruction->flow == FLOW_JUMP_UNKNOWN)
-			listing->has_table = true;
-		if (instruction->flow != FLOW_JUMP && instruction->flow != FLOW_BRANCH &&
-		    instruction->flow != FLOW_CALL)
-			continue;
-		inside = instruction->target >= 0 &&
-			 instruction->target < (int64_t)listing->code.size;
-		if (instruction->flow == FLOW_CALL && (!inside || instruction->target == 0))
-			continue;
-		if (!inside) {
-			listing->odd = "it jumps to another function";
-			return -ENOTSUP;
-		}
-		if (!listing->index[instruction->target]) {
-			listing->odd = "it jumps between instructions";
-			return -EBADMSG;
-		}
-		if (instruction->flow == FLOW_CALL) {
-			listing->odd = "it calls into itself";
-			return -ENOTSUP;
-		}
-		listing->steps[listing->index[instruction->target] - 1].is_target = true;
-	}
-	if ((last->instruction.flow == FLOW_NEXT && !last->instruction.is_padding) ||
-	    last->instruction.flow == FLOW_BRANCH) {
-		listing->odd = "it runs on into the next function";
-		return -ENOTSUP;
-	}
-	return 0;
-}
-
-/* Finds the depth of the stack at each instruction, and that it is 0 at all returns. */
-static int listing__measure(struct listing *listing)
-{
-	int64_t depth = 0, deepest = 0;
-	struct step *step;
-	size_t i;
-
-	for (i = 0; i < listing->count; i++) {
-		step = &listing->steps[i];
-		step->depth = (int32_t)depth;
-		switch (step->instruction.stack) {
-		case STACK_KEPT:
-			break;
-		case STACK_MOVED:
-			depth += step->instruction.stack_bytes;
-			break;
-		case STACK_FROM_FRAME:
-		case STACK_LOST:
-			listing->odd = "its stack is not understood";
-			return -ENOTSUP;
-		}
-		if (depth < 0 || depth > INT32_MAX) {
-			listing->odd = "its stack is not understood";
-			return -ENOTSUP;
-		}
-		if (depth > deepest)
-			deepest = depth;
-		if (step->instruction.flow == FLOW_RETURN) {
-			if (depth != 0) {
-				listing->odd = "its stack is not understood";
-				return -ENOTSUP;
-			}
-			/* What is behind comes from where the frame is there. */
-			depth = deepest;
-		}
-		if (step->instruction.flow == FLOW_JUMP_UNKNOWN && depth == 0) {
-			listing->odd = "it ends in a call of another function (tail call)";
-			return -ENOTSUP;
-		}
-	}
-	return 0;
-}
-
-static struct placement_site listing__site(const struct listing *listing, const struct step *step)
-{
-	return (struct placement_site){
-		.offset = listing->code.file_offset + step->at,
-		.stack_bytes = (uint32_t)step->depth,
-		.class = is_emulated(listing, step) ? SITE_EMULATED : SITE_STEPPED,
-	};
-}
 
 static struct placement_site listing__entry(const struct listing *listing, enum go_abi abi,
 					    const char **ret_reason)
@@ -178,7 +36,7 @@ static struct placement_site listing__entry(const struct listing *listing, enum 
 		step = &listing->steps[i];
 		if (i > 0 && step->is_target)
 			break;
-		if (is_emulated(listing, step) && step->instruction.flow != FLOW_RETURN) {
+		if (listing__is_emulated(listing, step) && step->instruction.flow != FLOW_RETURN) {
 			*ret_reason = "the first emulated instruction with all arguments in place";
 			return listing__site(listing, step);
 		}
@@ -208,36 +66,81 @@ static const struct step *listing__exit(const struct listing *listing, const str
 		    step->instruction.registers_written == 0 ||
 		    step->instruction.registers_written & ~pointers)
 			break;
-		if (is_emulated(listing, step))
+		if (listing__is_emulated(listing, step))
 			return step;
 	}
 	return at_return;
 }
 
-static int listing__exits(struct listing *listing, struct placement *placement)
+/*
+ * The deferred function in which most returns can be seen at once, if there is one, and which
+ * returns these are (by their number): 0 for none.
+ */
+static uint32_t listing__deferred(const struct listing *listing, struct go_defer *ret_defer)
 {
-	const struct step *step;
-	bool early = false;
-	size_t i;
+	struct go_defer defer;
+	unsigned int number = 0;
+	uint32_t covered = 0;
 
-	for (i = 0; i < listing->count; i++) {
+	if (!listing->emulated)
+		return 0;
+	for (size_t i = 0; i < listing->count && number < PLACEMENT_MAX_EXITS; i++) {
 		if (listing->steps[i].instruction.flow != FLOW_RETURN)
 			continue;
-		if (placement->exit_count == PLACEMENT_MAX_EXITS) {
+		if (go_defer__before(listing, &listing->steps[i], &defer)) {
+			if (!covered)
+				*ret_defer = defer;
+			if (memcmp(&defer, ret_defer, sizeof(defer)) == 0)
+				covered |= 1U << number;
+		}
+		number++;
+	}
+	/* It must not be called from elsewhere, where what was found may not be so. */
+	if (covered && go_defer__uses(listing, ret_defer) != (unsigned)__builtin_popcount(covered))
+		return 0;
+	return covered;
+}
+
+static int listing__exits(struct listing *listing, const struct elf_file *file, int fd,
+			  uint64_t address, struct placement *placement)
+{
+	bool early = false;
+	struct placement_site site;
+	const struct step *step;
+	struct go_defer defer;
+	unsigned int number = 0;
+	uint32_t covered = listing__deferred(listing, &defer);
+	int err;
+
+	if (covered) {
+		err = go_defer__site(&defer, file, fd, address, listing->emulated, &site);
+		if (err == -ENOMEM)
+			return err;
+		if (err)
+			covered = 0;
+		else
+			placement->exits[placement->exit_count++] = site;
+	}
+	for (size_t i = 0; i < listing->count; i++) {
+		if (listing->steps[i].instruction.flow != FLOW_RETURN)
+			continue;
+		if (number == PLACEMENT_MAX_EXITS || placement->exit_count == PLACEMENT_MAX_EXITS) {
 			listing->odd = "it has too many returns";
 			return -ENOTSUP;
 		}
+		if (covered & 1U << number++)
+			continue;
 		step = listing__exit(listing, &listing->steps[i]);
 		early |= step != &listing->steps[i];
 		placement->exits[placement->exit_count++] = listing__site(listing, step);
 	}
-	if (placement->exit_count == 0) {
+	if (number == 0) {
 		listing->odd = "it never returns";
 		return -ENOTSUP;
 	}
 	placement->exit_kind = EXIT_SITES;
 	placement->exit_reason = early ? "emulated instructions before its returns"
-				       : "no emulated instruction before the returns";
+				       : "no emulated instruction before the return";
 	return 0;
 }
 
@@ -250,7 +153,7 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 		.address = code->functions[function].address,
 		.size = code->functions[function].size,
 	};
-	struct listing listing = {.emulated = emulated};
+	struct listing listing;
 	struct placement placement = {0};
 	int err;
 
@@ -259,21 +162,9 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 	};
 	if (!code->functions[function].offset)
 		return -ENOENT;
-	err = function_code__read(file, fd, &found, &listing.code);
-	if (err)
-		return err;
-	listing.steps = calloc(listing.code.size, sizeof(*listing.steps));
-	listing.index = calloc(listing.code.size, sizeof(*listing.index));
-	err = -ENOMEM;
-	if (!listing.steps || !listing.index)
-		goto out;
-	err = listing__decode(&listing);
+	err = listing__read(&listing, file, fd, &found, emulated);
 	if (!err)
-		err = listing__follow(&listing);
-	if (!err)
-		err = listing__measure(&listing);
-	if (!err)
-		err = listing__exits(&listing, &placement);
+		err = listing__exits(&listing, file, fd, found.address, &placement);
 	if (err)
 		goto out;
 	placement.entry = listing__entry(&listing, code->abi, &placement.entry_reason);
@@ -284,9 +175,7 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 out:
 	if (listing.odd)
 		ret_placement->exit_reason = listing.odd;
-	free(listing.index);
-	free(listing.steps);
-	free(listing.code.code);
+	listing__free(&listing);
 	return err;
 }
 

@@ -36,7 +36,26 @@ enum branch_condition {
 	CONDITION_OTHER,
 	CONDITION_EQUAL,
 	CONDITION_UNEQUAL,
+	CONDITION_BELOW_EQUAL, /* unsigned */
 };
+
+enum memory_use {
+	MEMORY_UNUSED,
+	MEMORY_READ,
+	MEMORY_WRITTEN, /* perhaps read as well */
+	MEMORY_ADDRESS, /* not touched: its address goes to .reg */
+};
+
+/* The memory that an instruction names, once at most. The stack of push and call is not meant. */
+struct memory_operand {
+	enum memory_use use;
+	int8_t base;	  /* register; MEMORY_IN_CODE; -1: another, or there is an index too */
+	int8_t reg;	  /* the whole register that is loaded or stored; -1: something else */
+	uint16_t bytes;	  /* of memory that are touched */
+	int64_t distance; /* from the base */
+};
+
+#define MEMORY_IN_CODE (-2) /* .distance is from the first byte of the code */
 
 struct instruction {
 	enum instruction_class class;
@@ -59,6 +78,7 @@ struct instruction {
 	int8_t canary_loaded_to; /* register, -1: none */
 	uint16_t registers_written;
 	uint16_t registers_compared;
+	struct memory_operand memory;
 };
 
 /*

@@ -200,6 +200,37 @@ static void note_canary(const ZydisDecodedInstruction *raw, const ZydisDecodedOp
 	}
 }
 
+/* The memory operand, if there is one; `at` is where the instruction begins. */
+static void note_memory(const ZydisDecodedInstruction *raw, const ZydisDecodedOperand *operands,
+			size_t at, struct memory_operand *ret)
+{
+	for (unsigned int i = 0; i < raw->operand_count_visible; i++) {
+		const ZydisDecodedOperand *memory = &operands[i], *other = &operands[!i];
+
+		if (memory->type != ZYDIS_OPERAND_TYPE_MEMORY)
+			continue;
+		*ret = (struct memory_operand){
+			.use = raw->mnemonic == ZYDIS_MNEMONIC_LEA		   ? MEMORY_ADDRESS
+			       : memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? MEMORY_WRITTEN
+										   : MEMORY_READ,
+			.base = -1,
+			.reg = -1,
+			.bytes = (uint16_t)(memory->size / 8),
+			.distance = memory->mem.disp.value,
+		};
+		if (memory->mem.base == ZYDIS_REGISTER_RIP) {
+			ret->base = MEMORY_IN_CODE;
+			ret->distance += (int64_t)(at + raw->length);
+		} else if (memory->mem.index == ZYDIS_REGISTER_NONE) {
+			ret->base = (int8_t)number_of(memory->mem.base);
+		}
+		if ((raw->mnemonic == ZYDIS_MNEMONIC_LEA || raw->mnemonic == ZYDIS_MNEMONIC_MOV) &&
+		    other->type == ZYDIS_OPERAND_TYPE_REGISTER && other->size == 64)
+			ret->reg = (int8_t)number_of(other->reg.value);
+		return;
+	}
+}
+
 /* Where the instruction goes. False for what is not understood. */
 static bool note_flow(const ZydisDecodedInstruction *raw, const ZydisDecodedOperand *operands,
 		      size_t at, struct instruction *ret)
@@ -227,6 +258,8 @@ static bool note_flow(const ZydisDecodedInstruction *raw, const ZydisDecodedOper
 			ret->condition = CONDITION_EQUAL;
 		else if (raw->mnemonic == ZYDIS_MNEMONIC_JNZ)
 			ret->condition = CONDITION_UNEQUAL;
+		else if (raw->mnemonic == ZYDIS_MNEMONIC_JBE)
+			ret->condition = CONDITION_BELOW_EQUAL;
 		return is_direct;
 	default:
 		break;
@@ -294,6 +327,7 @@ int instruction__decode(const uint8_t *code, size_t size, size_t at, struct inst
 				 raw.mnemonic == ZYDIS_MNEMONIC_INT3 ||
 				 (raw.length == 2 && code[at] == 0x66 && code[at + 1] == 0x90);
 	note_canary(&raw, operands, &instruction);
+	note_memory(&raw, operands, at, &instruction.memory);
 	*ret = instruction;
 	return 0;
 }

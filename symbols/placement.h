@@ -81,6 +81,12 @@ struct placement_site {
 	/* Stack pointer at the function's entry, less what it is when the probe fires. */
 	uint32_t stack_bytes;
 	enum site_class class;
+	/*
+	 * Of Go: an exit in a function that the function has deferred (go_defers.h). How far above
+	 * the stack pointer the closure is that it is called with, and the result; else 0.
+	 */
+	uint16_t closure_bytes;
+	uint16_t result_bytes;
 };
 
 enum exit_kind {

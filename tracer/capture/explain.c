@@ -243,6 +243,7 @@ static void explain_function(struct explanation *explanation, const char *name, 
 	};
 	const char *unplaced = explanation->places ? NULL : "the only place on this kernel";
 	const char *reason = unplaced ? unplaced : placement->exit_reason;
+	bool is_told = false;
 
 	printf("  %s\n", name);
 	explanation->functions++;
@@ -258,8 +259,12 @@ static void explain_function(struct explanation *explanation, const char *name, 
 	for (unsigned int i = 0; placement->exit_kind == EXIT_SITES && i < placement->exit_count;
 	     i++) {
 		const struct placement_site *site = &placement->exits[i];
+		const char *why = site->closure_bytes ? "in the function that it has deferred"
+				  : is_told	      ? "as above"
+						      : reason;
 
-		print_site("exit", start, site, costs[site->class], i ? "as above" : reason);
+		print_site("exit", start, site, costs[site->class], why);
+		is_told |= !site->closure_bytes;
 		explanation->sites[site->class]++;
 	}
 }

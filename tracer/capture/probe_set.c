@@ -473,7 +473,8 @@ static struct function_programs go_programs_of(const struct tlstrace_bpf *bpf, e
 /* What the program of a probe must know of the place (probes/state.h). */
 static uint64_t cookie_of(uint8_t library, const struct placement_site *site)
 {
-	return (uint64_t)site->stack_bytes << COOKIE_STACK_SHIFT | library;
+	return (uint64_t)site->stack_bytes << COOKIE_STACK_SHIFT |
+	       COOKIE_DEFERRED(site->closure_bytes / 8, site->result_bytes / 8) | library;
 }
 
 /* The exit first: an entry whose exit is not there would wait in vain. */
