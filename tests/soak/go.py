@@ -11,6 +11,7 @@ bodies: an entry's must agree.
 import argparse
 import collections
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from lib.golang import GoServer
 from lib.servers import own_copy
 from lib.test import Test
 
+MAX_WAITING = 4    # traces whose entries are still to be looked at
 BODY_BYTES = 5000  # targets/go's load: sizes are below it
 
 
@@ -38,6 +40,8 @@ def arguments():
     parser.add_argument("--tlstrace", default=os.path.join(HERE, "../../build/tlstrace"))
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--every", type=float, default=5, help="seconds from attach to attach")
+    parser.add_argument("--keep", metavar="DIRECTORY",
+                        help="recordings of traces with a wrong entry or one with desync")
     parser.add_argument("--workers", type=int, default=32, help="goroutines of each client")
     parser.add_argument("--build", default="1.19 stripped", help="version and form of the program")
     return parser.parse_args()
@@ -71,26 +75,62 @@ def wrong(entry):
     return None
 
 
-def attach(test, pids, seconds, totals, attach_number):
-    """One trace of all of them; adds to totals."""
-    trace = test.trace("-p", ",".join(map(str, pids)), name=f"trace-{attach_number}")
-    time.sleep(seconds)
-    status = trace.stop()
-    if status != 0:
-        raise Failure(f"tlstrace ended with {status}:\n{trace.stderr()}")
+def check(path):
+    """What the entries of a trace are, counted, and at most ten of those that are wrong."""
     # Not validated each: with as many entries that takes longer than the trace.
-    entries = parse(trace.text(), check_each=False)
-    os.unlink(trace.path)
-    totals["entries"] += len(entries)
-    totals["lost"] += trace.totals()[1]
+    with open(path, encoding="utf-8") as file:
+        entries = parse(file.read(), check_each=False)
+    os.unlink(path)
+    totals, faults = collections.Counter(entries=len(entries)), []
     for entry in entries:
         reason = entry.at("capture.reason") or "complete"
         totals[f"{entry.at('network.protocol.version')} {entry['side']} {reason}"] += 1
+        totals["desync"] += reason == "desync"
         fault = wrong(entry)
         if fault:
             totals["wrong"] += 1
-            if totals["wrong"] <= 10:
-                print(f"wrong: {fault}: {json.dumps(entry)}", flush=True)
+            faults.append(f"{fault}: {json.dumps(entry)}")
+    return totals, faults[:10]
+
+
+class Traces:
+    """Traces of all of them, one after the other; what they showed is looked at meanwhile."""
+
+    def __init__(self, test, pids, options, pool):
+        self.test, self.pids, self.options, self.pool = test, pids, options, pool
+        self.totals, self.count, self.waiting = collections.Counter(), 0, collections.deque()
+
+    def one(self):
+        """Attaches, and detaches when its time is over."""
+        end = time.monotonic() + self.options.every
+        recording = self.test.path(f"{self.count}.rec")
+        more = ["-w", recording] if self.options.keep else []
+        trace = self.test.trace("-p", ",".join(map(str, self.pids)), *more,
+                                name=f"trace-{self.count}")
+        time.sleep(max(0, end - time.monotonic()))
+        status = trace.stop()
+        if status != 0:
+            raise Failure(f"tlstrace ended with {status}:\n{trace.stderr()}")
+        self.count += 1
+        self.totals["lost"] += trace.totals()[1]
+        self.waiting.append((self.pool.apply_async(check, [trace.path]), recording))
+        while self.waiting and (self.waiting[0][0].ready() or len(self.waiting) > MAX_WAITING):
+            self.take()
+
+    def take(self):
+        result, recording = self.waiting.popleft()
+        totals, faults = result.get()
+        self.totals.update(totals)
+        for fault in faults:
+            print(f"wrong: {fault}", flush=True)
+        if self.options.keep and (totals["wrong"] or totals["desync"]):
+            shutil.copy(recording, self.options.keep)
+        if self.options.keep:
+            os.unlink(recording)
+
+    def end(self):
+        while self.waiting:
+            self.take()
 
 
 def soak(test, options):
@@ -102,14 +142,18 @@ def soak(test, options):
     clients = [test.start([path, "load", server.port, protocol, options.workers], name=protocol,
                           env=environment, stdin=subprocess.PIPE)
                for protocol in ("http1", "http2")]
-    totals, end, attached = collections.Counter(), time.monotonic() + 60 * options.minutes, 0
-    while time.monotonic() < end:
-        attach(test, [server.pid, *(c.pid for c in clients)], options.every, totals, attached)
-        attached += 1
-        for process in (server.process, *clients):
-            if process.poll() is not None:
-                raise Failure(f"{process.name} ended with {process.poll()}:\n{process.output()}")
-    good = True
+    begin = time.monotonic()
+    with multiprocessing.Pool(1) as pool:
+        traces = Traces(test, [server.pid, *(c.pid for c in clients)], options, pool)
+        while time.monotonic() < begin + 60 * options.minutes:
+            traces.one()
+            for process in (server.process, *clients):
+                if process.poll() is not None:
+                    raise Failure(f"{process.name} ended with {process.poll()}:\n"
+                                  f"{process.output()}")
+        between = (time.monotonic() - begin) / traces.count
+        traces.end()
+    totals, good = traces.totals, True
     for client in clients:
         client.close_stdin()
         status = client.wait(60)
@@ -117,7 +161,7 @@ def soak(test, options):
         print(client.text("stderr")[-2000:], end="")
         good = good and status == 0 and json.loads(client.text())["failed"] == 0
     good = good and server.process.poll() is None and not totals["wrong"]
-    print(f"{attached} attaches of {options.every} s, {version} {form}:")
+    print(f"{traces.count} attaches, one in {between:.1f} s, {version} {form}:")
     for name, count in sorted(totals.items()):
         print(f"  {name}: {count}")
     return good and totals["entries"] > 0
