@@ -1549,6 +1549,25 @@ Test(flow, an_answer_does_not_wait_for_a_later_call)
 	expect("7  GET /b 200 0/2 lost 0 tuple ok\n");
 }
 
+/* As of a server: the next request begins to come while it still answers the one that was lost. */
+Test(flow, a_loss_before_what_waits_is_told_before_the_write)
+{
+	uint64_t begun_ns;
+
+	reads(REQUEST);
+	writes(RESPONSE);
+	expect(ANSWERED);
+	source__lose(&source, WIRE_READ, strlen(REQUEST));
+	begun_ns = source.time_ns;
+	source.time_ns += source.step_ns;
+	reads_meanwhile("G");
+	writes_since(RESPONSE, begun_ns);
+	reads("ET /b HTTP/1.1\r\nHost: h\r\n\r\n");
+	expect("7    200 0/2 lost 28 tuple lost\ndirect 7 1000/1 read watch from 57\n");
+	writes(RESPONSE);
+	expect("7  GET /b 200 0/2 lost 0 tuple ok\n");
+}
+
 Test(flow, an_answer_does_not_wait_for_ever)
 {
 	writes(REQUEST);

@@ -729,6 +729,20 @@ static bool flow__hold(struct flow *flow, struct conn *conn, const struct event 
 	return true;
 }
 
+/* A write, of which `event` tells, goes before what is held; but what was lost before that, first.
+ */
+static void flow__take_write(struct flow *flow, struct conn *conn, const struct event *event)
+{
+	struct event write = *event, held;
+	size_t at = 0;
+
+	if (held__next(&conn->held, &at, &held)) {
+		write.data.other_position = held.data.position;
+		write.data.other_lost_bytes = held.data.lost_bytes;
+	}
+	flow__take_data(flow, conn, &write);
+}
+
 static void flow__data(struct flow *flow, const struct event *event)
 {
 	struct conn *conn = flow__conn(flow, event, true);
@@ -741,10 +755,12 @@ static void flow__data(struct flow *flow, const struct event *event)
 		if (flow__hold(flow, conn, event))
 			return;
 		flow__release(flow, conn);
-	} else if (!held__is_empty(&conn->held) && conn->held.first_ns < event->data.start_ns) {
-		flow__release(flow, conn); /* it is another call than those waited for */
+		flow__take_data(flow, conn, event);
+		return;
 	}
-	flow__take_data(flow, conn, event);
+	if (!held__is_empty(&conn->held) && conn->held.first_ns < event->data.start_ns)
+		flow__release(flow, conn); /* it is another call than those waited for */
+	flow__take_write(flow, conn, event);
 	flow__release(flow, conn);
 }
 
