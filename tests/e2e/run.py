@@ -87,7 +87,7 @@ def execute(case, test):
     except Failure as failure:
         where = traceback.extract_tb(failure.__traceback__)
         line = next((f"{os.path.basename(frame.filename)}:{frame.lineno}"
-                     for frame in where if "/cases/" in frame.filename), "")
+                     for frame in reversed(where) if "/cases/" in frame.filename), "")
         result = Result("failed", f"{line}: {failure}")
     except Exception:
         result = Result("failed", traceback.format_exc())

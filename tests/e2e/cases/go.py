@@ -28,7 +28,7 @@ LIMIT_SECONDS = 60
 def _register(name, needs, function, *arguments):
     def run(test):
         function(test, *arguments)
-    run.__module__, run.__name__ = __name__, name
+    run.__module__, run.__name__ = function.__module__, name
     case("bpf", *needs, limit=LIMIT_SECONDS)(run)
 
 

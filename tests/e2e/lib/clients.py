@@ -118,8 +118,13 @@ def python_client(test, port, host="127.0.0.1", **options):
 class H2Client(KeepAliveClient):
     """targets/h2_client.py: several requests at once on one connection."""
 
+    def answers(self):
+        """The Reports of a list of orders."""
+        return [self._report(told) for told in self.answer()]
+
     def requests(self, *orders):
-        return [self._report(told) for told in self.tell(list(orders))]
+        self.order(list(orders))
+        return self.answers()
 
 
 def h2_client(test, port, *options, host="127.0.0.1"):

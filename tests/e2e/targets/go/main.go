@@ -13,7 +13,8 @@
 // An order to the client is a JSON object {"target", "method", "size"} or a list of such, which are
 // sent at once; {"reconnect": true} closes idle connections. Answers and what servers print are the
 // fields of lib.entries.Report. With QUIET in the environment the server prints no requests, with
-// GROW its handlers use much stack.
+// GROW its handlers use much stack; with RENEGOTIATE the client speaks TLS 1.2 and lets the server
+// renegotiate; with PANIC=N the raw server's connections panic when they are read after N messages.
 //
 // Targets: /size/N is answered with N bytes, all else with as many as the request's body has; the
 // answer to /meet/N waits until there are N of them. The response has the request's X-Number.
@@ -211,8 +212,13 @@ func serve(certificate, key string) {
 }
 
 func transport(protocol string) *http.Transport {
+	config := &tls.Config{InsecureSkipVerify: true}
+	if os.Getenv("RENEGOTIATE") != "" {
+		config.MaxVersion = tls.VersionTLS12
+		config.Renegotiation = tls.RenegotiateFreelyAsClient
+	}
 	t := &http.Transport{
-		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
+		TLSClientConfig:     config,
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 1000,
 		ForceAttemptHTTP2:   protocol == "http2",
@@ -302,6 +308,12 @@ var moved int64
 func readMessage(conn *tls.Conn, number int) (text string, err error) {
 	done := make(chan bool)
 	go func() {
+		defer close(done)
+		defer func() {
+			if what := recover(); what != nil {
+				err = fmt.Errorf("panic: %v", what)
+			}
+		}()
 		descend(number%24, func() {
 			for err == nil && !strings.Contains(text, "\n\n") {
 				var part string
@@ -313,7 +325,6 @@ func readMessage(conn *tls.Conn, number int) (text string, err error) {
 				}
 			}
 		})
-		close(done)
 	}()
 	<-done
 	return text, err
@@ -333,7 +344,21 @@ func rawReport(number int, local, peer net.Addr, host string) report {
 		addressOf(local), addressOf(peer), os.Getpid(), "1.1"}
 }
 
+// A connection that panics when it is read once it is broken, within crypto/tls.
+type fragile struct {
+	net.Conn
+	broken bool
+}
+
+func (f *fragile) Read(buffer []byte) (int, error) {
+	if f.broken {
+		panic("broken")
+	}
+	return f.Conn.Read(buffer)
+}
+
 func rawServer(certificate, key string) {
+	last, _ := strconv.Atoi(os.Getenv("PANIC"))
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	must(err)
 	listener := listen()
@@ -343,11 +368,14 @@ func rawServer(certificate, key string) {
 		tcp, err := listener.Accept()
 		must(err)
 		go func() {
-			conn := tls.Server(tcp, config)
+			under := &fragile{Conn: tcp}
+			conn := tls.Server(under, config)
 			for i := 0; ; i++ {
+				under.broken = last > 0 && i == last
 				// The first one does the handshake.
 				text, err := readMessage(conn, i)
 				if err != nil {
+					say(map[string]string{"error": err.Error()})
 					say(map[string]int64{"moved": atomic.LoadInt64(&moved)})
 					conn.Close()
 					return
