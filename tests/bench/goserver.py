@@ -47,10 +47,10 @@ def _measure(test, target, variant_class, load):
 
 
 def _runs(test, target, load):
-    """Runs a request of each of tlstrace's programs on Go's functions, and ns a request of all."""
+    """Runs a request of each of tlstrace's programs, and the ns of all of these."""
     stats = enable_stats()
     if stats < 0:
-        return {}, 0
+        return {}, {}
     try:
         traced = Traced(test, target)
         before = programs_of(traced.trace.pid)
@@ -59,14 +59,13 @@ def _runs(test, target, load):
         traced.end()
     finally:
         os.close(stats)
-    runs, total = collections.Counter(), 0
-    for number, (count, ns) in after.items():
-        old_count, old_ns = before.get(number, (0, 0))
-        total += (ns - old_ns) / requests
+    runs, ns = collections.Counter(), collections.Counter()
+    for number, (count, time) in after.items():
+        old_count, old_time = before.get(number, (0, 0))
         name = str(names.get(number, number))
-        if name.startswith("go_"):
-            runs[name] += (count - old_count) / requests
-    return runs, total
+        runs[name] += (count - old_count) / requests
+        ns[name] += (time - old_time) / requests
+    return runs, ns
 
 
 def _site_classes(test, target):
@@ -88,6 +87,8 @@ def _product(runs, classes, costs):
     """What the traps of a request cost in µs, and how it comes about."""
     counts = collections.Counter()
     for name, count in runs.items():
+        if not name.startswith("go_"):
+            continue
         counts[classes[re.sub("_(regs|stack)$", "", name)]] += count
     ns = {kind: int(costs[kind]) for kind in counts}
     text = " + ".join(f"{count:.2f} x {ns[kind] / 1000:.2f}" for kind, count in counts.items())
@@ -111,8 +112,9 @@ def _one_load(test, target, name, load, costs, options):
     runs, ns = _runs(test, target, load)
     if runs:
         lines.append("  runs/request: " + ", ".join(
-            f"{program} {count:.2f}" for program, count in sorted(runs.items()) if count > 0.01)
-            + f"; all programs {ns / 1000:.2f} µs/request")
+            f"{name} {count:.2f} x {ns[name] / count:.0f} ns"
+            for name, count in sorted(runs.items()) if count > 0.01)
+            + f"; all programs {sum(ns.values()) / 1000:.2f} µs/request")
     if runs and costs:
         figures["traps_us"], text = _product(runs, _site_classes(test, target), costs)
         lines.append(f"  traps alone: {text} = {figures['traps_us']:.2f} µs/request")
