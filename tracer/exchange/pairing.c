@@ -290,6 +290,12 @@ void pairing__give_up_all(struct pairing *pairing, enum reason reason)
 		pairing__give_up(pairing, pairing->oldest, reason);
 }
 
+void exchange__forget_response(struct exchange *exchange)
+{
+	exchange->response = message__emptied(&exchange->response);
+	exchange->status = 0;
+}
+
 void exchange__fault(struct exchange *exchange, enum reason reason)
 {
 	if (exchange->reason == REASON_NONE)

@@ -89,6 +89,9 @@ void pairing__give_up(struct pairing *pairing, struct exchange *exchange, enum r
 /* Gives up all, oldest first. */
 void pairing__give_up_all(struct pairing *pairing, enum reason reason);
 
+/* Forgets the response so far: it was an interim one. */
+void exchange__forget_response(struct exchange *exchange);
+
 /* Records why an exchange is incomplete; the first reason stays. */
 void exchange__fault(struct exchange *exchange, enum reason reason);
 

@@ -57,19 +57,27 @@ static void http1__free(struct parser *parser)
 	free(parser);
 }
 
-/* What follows is not HTTP, both ways, and counts as the two bodies (RFC 9110 7.8, 9.3.6). */
-static void parser__tunnel(struct parser *parser, struct half *half)
+/* No other request is answered on this connection. */
+static void parser__give_up_others(struct parser *parser, const struct exchange *exchange)
 {
-	struct half *requests = parser__other(parser, half);
-	struct exchange *exchange = half->exchange, *next;
+	struct exchange *next;
 
-	http1_half__reset(half, STATE_TUNNEL);
-	http1_half__reset(requests, STATE_TUNNEL);
 	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
 		next = each->next;
 		if (each != exchange)
 			pairing__give_up(parser->pairing, each, REASON_NO_RESPONSE);
 	}
+}
+
+/* What follows is not HTTP, both ways, and counts as the two bodies (RFC 9110 7.8, 9.3.6). */
+static void parser__tunnel(struct parser *parser, struct half *half)
+{
+	struct half *requests = parser__other(parser, half);
+	struct exchange *exchange = half->exchange;
+
+	http1_half__reset(half, STATE_TUNNEL);
+	http1_half__reset(requests, STATE_TUNNEL);
+	parser__give_up_others(parser, exchange);
 	half->exchange = exchange;
 	if (!exchange->request.begun)
 		return;
@@ -102,6 +110,62 @@ static void parser__end_tunnel(struct parser *parser, struct half *half, uint64_
 	    exchange__stream(exchange) == STREAM_WEBSOCKET)
 		half__end_tunnel(other, time_ns);
 	pairing__settle(parser->pairing, exchange);
+}
+
+static bool list__has(struct bytes list, struct bytes item)
+{
+	while (list.size) {
+		size_t comma = bytes__find(list, ',');
+
+		if (bytes__equal_nocase(bytes__trim(bytes__first(list, comma)), item))
+			return true;
+		list = bytes__from(list, comma + 1);
+	}
+	return false;
+}
+
+/* Whether the request names the protocol in Upgrade; one that was not seen whole may have. */
+static bool exchange__may_ask_for(const struct exchange *exchange, struct bytes protocol)
+{
+	const struct headers *headers = &exchange->request.headers;
+	size_t i = headers__find(headers, "upgrade", 0);
+
+	if (!exchange->request.ended || headers->truncated)
+		return true;
+	for (; i < headers->count; i = headers__find(headers, "upgrade", i + 1))
+		if (list__has(headers__value(headers, i), protocol))
+			return true;
+	return false;
+}
+
+/*
+ * Whether what follows a response's head is HTTP/2 (RFC 7540 3.2): "h2c", which inside TLS some
+ * call "h2". Not where bytes of the request are to come or where HTTP/2's may have come: then it
+ * would begin somewhere else.
+ */
+static bool parser__becomes_http2(struct parser *parser, const struct half *half)
+{
+	const struct half *requests = parser__other(parser, half);
+	const struct exchange *exchange = half->exchange;
+	struct bytes protocol = buf__view(&exchange->upgrade);
+
+	if (exchange->status != 101 || (!bytes__equal_nocase(protocol, bytes__str("h2c")) &&
+					!bytes__equal_nocase(protocol, bytes__str("h2"))))
+		return false;
+	if (requests->state != STATE_SEARCHING &&
+	    (requests->state != STATE_START || requests->line.size || !exchange->request.ended))
+		return false;
+	return exchange__may_ask_for(exchange, protocol);
+}
+
+static void parser__leave_to_http2(struct parser *parser, struct half *half)
+{
+	struct exchange *exchange = half->exchange;
+
+	http1_half__reset(half, STATE_START);
+	parser__give_up_others(parser, exchange);
+	exchange__forget_response(exchange);
+	parser->upgraded = exchange;
 }
 
 static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
@@ -258,6 +322,10 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	}
 	if (response && exchange)
 		method = buf__view(&exchange->method);
+	if (response && exchange && parser__becomes_http2(parser, half)) {
+		parser__leave_to_http2(parser, half);
+		return 0;
+	}
 	if (response && exchange && exchange__tunnels(exchange)) {
 		parser__tunnel(parser, half);
 		pairing__answer(parser->pairing, exchange);
@@ -651,7 +719,7 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 	half->began = half->state == STATE_START && !half->line.size;
 	if (parser->suspected && half__has_responses(half))
 		http1_order__confirm(parser);
-	while (bytes.size) {
+	while (bytes.size && !parser->upgraded) {
 		struct bytes rest = bytes;
 
 		half->offset = size - bytes.size;
@@ -684,7 +752,26 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 		bytes = rest;
 		call_start = false;
 	}
+	parser->left = bytes.size;
 	return 0;
+}
+
+static bool http1__hands_over(const struct parser *parser, struct hand_over *ret_hand_over)
+{
+	bool writes = parser->half[WIRE_WRITE].kinds == HTTP1_REQUEST;
+	enum wire_direction requests = writes ? WIRE_WRITE : WIRE_READ;
+	const struct half *half = &parser->half[requests];
+
+	if (!parser->upgraded)
+		return false;
+	*ret_hand_over = (struct hand_over){
+		.to = &http2_ops,
+		.exchange = parser->upgraded,
+		.requests = requests,
+		.why = half->state == STATE_SEARCHING ? half->why : REASON_NONE,
+		.left = parser->left,
+	};
+	return true;
 }
 
 static void http1__gap(struct parser *parser, enum wire_direction direction, uint64_t size,
@@ -842,6 +929,7 @@ const struct parser_ops http1_ops = {
 	.open = http1__open,
 	.free = http1__free,
 	.data = http1__data,
+	.hands_over = http1__hands_over,
 	.gap = http1__gap,
 	.walked = http1__walked,
 	.walked_frames = http1__walked_frames,

@@ -66,6 +66,9 @@ struct parser {
 	bool unpaired;		  /* who answers whom cannot be known any more */
 	int64_t unanswered;	  /* requests less final responses that were seen to begin */
 	enum reason why;	  /* what was last missed, for exchanges that it leaves apart */
+	struct exchange
+		*upgraded; /* what comes is HTTP/2, with the response to this one; or NULL */
+	size_t left;	   /* then, of the last data(): so many bytes */
 };
 
 static inline struct half *parser__other(struct parser *parser, const struct half *half)

@@ -80,6 +80,17 @@ struct target_table {
 };
 
 struct parser; /* each parser's own */
+struct parser_ops;
+
+/* How a connection goes on in another protocol (RFC 9110 7.8). */
+struct hand_over {
+	const struct parser_ops *to;
+	struct exchange *exchange; /* open in the pairing; its response comes in that protocol */
+	enum wire_direction requests;
+	enum reason
+		why; /* the place in the requests is lost; REASON_NONE: what comes is its first */
+	size_t left; /* so many bytes of the last data() were not taken: the response's first */
+};
 
 struct parser_ops {
 	const char *name;
@@ -108,6 +119,19 @@ struct parser_ops {
 	 */
 	int (*data)(struct parser *parser, enum wire_direction direction, struct bytes bytes,
 		    bool call_start, const struct passage *when);
+
+	/*
+	 * Whether the connection was left to another protocol in the last data(), whose end may not
+	 * have been taken. All that this parser had open but that one exchange has been handed on,
+	 * and it is to be freed. NULL where that cannot be.
+	 */
+	bool (*hands_over)(const struct parser *parser, struct hand_over *ret_hand_over);
+
+	/*
+	 * Takes a connection over, before anything else: a parser that was opened as from the
+	 * start. The bytes that are left come by data(). 0 or -ENOMEM. NULL where none hands over.
+	 */
+	int (*take_over)(struct parser *parser, const struct hand_over *hand_over);
 
 	/* The next `size` bytes (above 0) of a direction passed but are not here. */
 	void (*gap)(struct parser *parser, enum wire_direction direction, uint64_t size,
