@@ -50,6 +50,7 @@ static struct {
 	size_t complete;
 	size_t right; /* complete, and all as was said */
 	char last[TEXT_SIZE];
+	size_t underway;
 	uint64_t tunnels; /* directives that leave out all that follows */
 	struct directive directive;
 	uint64_t request_ns, ttfb_ns;
@@ -318,6 +319,11 @@ static void on_exchange(void *context, const struct exchange *exchange, struct b
 	text__add(seen.last, " %s", reasons[exchange->reason]);
 }
 
+static void on_underway(void *context, const struct exchange *exchange, struct bytes executable)
+{
+	seen.underway++;
+}
+
 static void on_directive(void *context, const struct directive *directive)
 {
 	seen.tunnels += directive->skip_until == UINT64_MAX;
@@ -326,6 +332,7 @@ static void on_directive(void *context, const struct directive *directive)
 
 static const struct flow_callbacks callbacks = {
 	.exchange = on_exchange,
+	.underway = on_underway,
 	.directive = on_directive,
 };
 
@@ -716,6 +723,18 @@ Test(h2c, garbage_behind_the_101)
 		cr_expect(strstr(seen.last, i == 4 ? " no_response" : " desync"), "%zu: %s", i,
 			  seen.last);
 	}
+}
+
+/* Joined late, nothing was seen of the request, and nothing comes of its response. */
+Test(h2c, nothing_is_seen_on_either_side_of_the_101)
+{
+	begin();
+	source.flags = 0;
+	READS(SWITCHES);
+	source.time_ns += 60000000000;
+	READS("garbage");
+	end();
+	cr_expect_eq(seen.exchanges + seen.underway, 0);
 }
 
 /* A frame that may not be the first one, with a response that would be wrong. */
