@@ -54,6 +54,8 @@ static struct {
 	uint64_t tunnels; /* directives that leave out all that follows */
 	struct directive directive;
 	uint64_t request_ns, ttfb_ns;
+	enum reason reason;
+	bool quiet; /* `last` is not wanted */
 } seen;
 
 static struct flow *flow;
@@ -306,6 +308,9 @@ static void on_exchange(void *context, const struct exchange *exchange, struct b
 
 	seen.exchanges++;
 	seen.complete += whole;
+	seen.reason = exchange->reason;
+	if (seen.quiet)
+		return;
 	print_exchange(seen.last, exchange);
 	seen.request_ns = exchange->request.first_ns;
 	seen.ttfb_ns = exchange->response.first_ns - exchange->request.first_ns;
@@ -698,6 +703,40 @@ Test(h2c, requests_behind_it)
 	cr_expect_eq(seen.exchanges, 2);
 }
 
+/* HTTP/2 cannot begin within one of those: it is a tunnel. */
+Test(h2c, a_request_behind_it_that_has_begun)
+{
+	static const char *const parts[] = {"GE", "GET /b HTTP/1.1\r\n", "GET /b HTTP/1.1\r\nHost"};
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		begin();
+		WRITES(REQUEST(ASKS));
+		call(WIRE_WRITE, parts[i], strlen(parts[i]));
+		READS(SWITCHES SETTINGS STATUS_200);
+		cr_expect_eq(seen.tunnels, 1, "%zu", i);
+		end();
+		cr_expect(strstr(seen.last, "GET h /a 101 0/19\r\n"), "%s", seen.last);
+	}
+}
+
+/* Fields that found no room may have asked. */
+Test(h2c, a_request_with_too_many_fields)
+{
+	char head[HEADERS_MAX_BYTES + 1000] = "GET /a HTTP/1.1\r\nX-Long: ";
+	size_t size = strlen(head);
+
+	memset(head + size, 'x', HEADERS_MAX_BYTES);
+	memcpy(head + size + HEADERS_MAX_BYTES, "\r\n" ASKS "\r\n", sizeof("\r\n" ASKS "\r\n"));
+	begin();
+	seen.quiet = true;
+	call(WIRE_WRITE, head, strlen(head));
+	READS(SWITCHES SETTINGS STATUS_200);
+	cr_expect_eq(seen.exchanges, 1);
+	cr_expect_eq(seen.reason, REASON_TRUNCATED);
+	cr_expect_eq(seen.tunnels, 0);
+	end();
+}
+
 /* Garbage for frames: whatever it is, no status or field comes of it. */
 Test(h2c, garbage_behind_the_101)
 {
@@ -811,29 +850,40 @@ Test(h2c, a_walk_over_frames)
 	end();
 }
 
-/* Of a connection joined late the probes show only what begins like a message: not any more. */
+/* A search for messages lets the probes show only what begins like one: that is over. */
 Test(h2c, frames_need_not_begin_calls)
 {
 	begin();
 	source.flags = 0;
 	WRITES("\1the end of a body");
 	cr_expect(seen.directive.watch);
-	cr_expect_eq(seen.directive.direction, WIRE_WRITE);
 	READS(SWITCHES SETTINGS STATUS_200);
 	cr_expect_not(seen.directive.watch);
 	cr_expect_eq(seen.directive.direction, WIRE_WRITE);
 	expect("HTTP/2 h2c   200 0/0\r\n||| joined_late");
 	end();
+	begin();
+	WRITES("POST /a HTTP/1.1\r\nContent-Length: 100\r\n" ASKS "\r\n");
+	source__lose(&source, WIRE_WRITE, 200);
+	WRITES("\1the end of another body");
+	cr_expect(seen.directive.watch);
+	READS(SWITCHES SETTINGS STATUS_200);
+	cr_expect_not(seen.directive.watch);
+	cr_expect_eq(seen.directive.direction, WIRE_WRITE);
+	cr_expect(strstr(seen.last, "POST  /a 200 100/0") && strstr(seen.last, " lost"), "%s",
+		  seen.last);
+	end();
 }
 
+/* A request that was seen makes an entry. */
 Test(h2c, each_allocation_fails_in_turn)
 {
 	bool fired = true;
 
 	for (unsigned int nth = 0; fired; nth++) {
 		begin();
-		failing_alloc__arm(nth);
 		WRITES(REQUEST(ASKS));
+		failing_alloc__arm(nth);
 		READS(SWITCHES SETTINGS STATUS_200);
 		WRITES(PREFACE SETTINGS ACK "\0\0\3\1\5\0\0\0\3\x82\x84\x87");
 		READS("\0\0\1\1\5\0\0\0\3\x88");
@@ -841,6 +891,7 @@ Test(h2c, each_allocation_fails_in_turn)
 		if (fired)
 			cr_expect_gt(flow__counts(flow)->out_of_memory, 0, "allocation %u", nth);
 		end();
+		cr_expect_geq(seen.exchanges, 1, "allocation %u", nth);
 		if (!fired)
 			cr_expect_eq(seen.complete, 2);
 	}

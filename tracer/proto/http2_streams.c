@@ -200,18 +200,6 @@ static void streams__settle(struct http2_streams *streams, struct http2_stream *
 		streams__give_up(streams, stream, REASON_LOST);
 }
 
-/* A request of stream `id` was seen. */
-static void streams__note_request(struct http2_streams *streams, uint32_t id)
-{
-	if (!(id & 1))
-		return;
-	if (!streams->has_new || id < streams->first_new)
-		streams->first_new = id;
-	if (!streams->has_new || id > streams->last_new)
-		streams->last_new = id;
-	streams->has_new = true;
-}
-
 static struct bytes headers__get(const struct headers *headers, const char *name)
 {
 	size_t i = headers__find(headers, name, 0);
@@ -356,7 +344,11 @@ static int streams__request(struct http2_streams *streams, struct http2_stream *
 	if (err)
 		exchange__fault(exchange, REASON_LOST);
 	streams__begin(streams, stream, block, moment);
-	streams__note_request(streams, stream->id);
+	if ((stream->id & 1) && (!streams->has_new || stream->id < streams->first_new))
+		streams->first_new = stream->id;
+	if ((stream->id & 1) && (!streams->has_new || stream->id > streams->last_new))
+		streams->last_new = stream->id;
+	streams->has_new |= stream->id & 1;
 	return err;
 }
 
@@ -472,7 +464,6 @@ int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchang
 	if (err)
 		return err;
 	http2_streams__set_roles(streams, requests);
-	streams__note_request(streams, stream->id);
 	exchange->id = stream->id;
 	stream->exchange = exchange;
 	streams__way(streams, stream, false)->ended = exchange->request.ended;
