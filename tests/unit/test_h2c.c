@@ -40,7 +40,8 @@ static struct {
 	struct step steps[MAX_STEPS];
 	size_t step_count;
 	size_t upgrade; /* the step with which the upgraded request begins */
-	size_t answer;	/* the step in which the 101 begins */
+	bool answers_first;
+	size_t answer; /* the step in which the 101 begins */
 	struct told told[MAX_TOLD];
 	size_t told_count;
 } said;
@@ -172,6 +173,7 @@ static void converse(const struct kind *kind)
 	fill_stream(first, kind->post);
 	talk__say(&said.talk, 1);
 	said.talk.answers_first = false;
+	said.answers_first = kind->answers_first;
 	fill_stream(talk__stream(&said.talk), 2);
 	talk__say(&said.talk, 1);
 	fill_stream(talk__stream(&said.talk), 3);
@@ -524,6 +526,31 @@ Test(h2c, a_request_of_which_something_is_lost)
 	}
 	forget_said();
 	said.told_count = 0;
+}
+
+/* Nor does the loss of the 101: the client's preface tells. */
+static void check_lost_switches(void)
+{
+	for (size_t cut = 0; cut < said.steps[said.answer].size; cut++) {
+		begin();
+		feed_steps(0, said.answer);
+		feed_part(&said.steps[said.answer], 0, cut, true);
+		source__lose(&source, direction_of(&said.steps[said.answer]),
+			     said.steps[said.answer].size - cut);
+		feed_steps(said.answer + 1, said.step_count);
+		end();
+		cr_assert_geq(seen.exchanges, said.told_count, "cut %zu", cut);
+		cr_assert_eq(seen.tunnels, 0);
+		/* What was lost of an answer changed the table. */
+		if (!said.answers_first)
+			cr_assert_eq(seen.right, said.told_count - 1, "cut %zu: %zu", cut,
+				     seen.right);
+	}
+}
+
+Test(h2c, a_lost_101)
+{
+	with_all_kinds(check_lost_switches);
 }
 
 /* Traced from any call on. */

@@ -17,6 +17,7 @@
  */
 #include "exchange/stream.h"
 #include "proto/http1_order.h"
+#include "proto/http2_frame.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -158,14 +159,36 @@ static bool parser__becomes_http2(struct parser *parser, const struct half *half
 	return exchange__may_ask_for(exchange, protocol);
 }
 
-static void parser__leave_to_http2(struct parser *parser, struct half *half)
+/* The connection goes on in HTTP/2, where the halves are; with `exchange` (NULL: none). */
+static void parser__leave_to_http2(struct parser *parser, const struct half *requests,
+				   struct exchange *exchange)
 {
-	struct exchange *exchange = half->exchange;
-
-	http1_half__reset(half, STATE_START);
+	parser->hand_over = (struct hand_over){
+		.to = &http2_ops,
+		.requests = requests == &parser->half[WIRE_WRITE] ? WIRE_WRITE : WIRE_READ,
+		.exchange = exchange,
+	};
+	for (int i = 0; i < 2; i++)
+		if (parser->half[i].state == STATE_SEARCHING)
+			parser->hand_over.why[i] = parser->half[i].why;
 	parser__give_up_others(parser, exchange);
-	exchange__forget_response(exchange);
-	parser->upgraded = exchange;
+	if (exchange)
+		exchange__forget_response(exchange);
+}
+
+/*
+ * Whether HTTP/2's preface is where a request might be, and the 101 may be among the responses that
+ * were missed.
+ */
+static bool parser__meets_http2(struct parser *parser, const struct half *half, struct bytes bytes,
+				bool call_start)
+{
+	struct bytes preface = bytes__of(HTTP2_PREFACE, HTTP2_PREFACE_BYTES);
+
+	return call_start && half->kinds == HTTP1_REQUEST && !half->line.size &&
+	       (half->state == STATE_START || half->state == STATE_SEARCHING) &&
+	       parser__other(parser, half)->state == STATE_SEARCHING &&
+	       bytes__equal(bytes__first(bytes, preface.size), preface);
 }
 
 static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
@@ -323,7 +346,7 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	if (response && exchange)
 		method = buf__view(&exchange->method);
 	if (response && exchange && parser__becomes_http2(parser, half)) {
-		parser__leave_to_http2(parser, half);
+		parser__leave_to_http2(parser, parser__other(parser, half), exchange);
 		return 0;
 	}
 	if (response && exchange && exchange__tunnels(exchange)) {
@@ -719,7 +742,11 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 	half->began = half->state == STATE_START && !half->line.size;
 	if (parser->suspected && half__has_responses(half))
 		http1_order__confirm(parser);
-	while (bytes.size && !parser->upgraded) {
+	if (parser__meets_http2(parser, half, bytes, call_start)) {
+		http1_half__reset(half, STATE_START);
+		parser__leave_to_http2(parser, half, NULL);
+	}
+	while (bytes.size && !parser->hand_over.to) {
 		struct bytes rest = bytes;
 
 		half->offset = size - bytes.size;
@@ -752,26 +779,14 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 		bytes = rest;
 		call_start = false;
 	}
-	parser->left = bytes.size;
+	parser->hand_over.left = bytes.size;
 	return 0;
 }
 
 static bool http1__hands_over(const struct parser *parser, struct hand_over *ret_hand_over)
 {
-	bool writes = parser->half[WIRE_WRITE].kinds == HTTP1_REQUEST;
-	enum wire_direction requests = writes ? WIRE_WRITE : WIRE_READ;
-	const struct half *half = &parser->half[requests];
-
-	if (!parser->upgraded)
-		return false;
-	*ret_hand_over = (struct hand_over){
-		.to = &http2_ops,
-		.exchange = parser->upgraded,
-		.requests = requests,
-		.why = half->state == STATE_SEARCHING ? half->why : REASON_NONE,
-		.left = parser->left,
-	};
-	return true;
+	*ret_hand_over = parser->hand_over;
+	return parser->hand_over.to;
 }
 
 static void http1__gap(struct parser *parser, enum wire_direction direction, uint64_t size,

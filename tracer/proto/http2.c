@@ -757,19 +757,24 @@ static void half__apply_upgrade(struct half *responses, const struct headers *he
 
 static int http2__take_over(struct parser *parser, const struct hand_over *hand_over)
 {
-	struct half *requests = &parser->half[hand_over->requests];
-	struct half *responses = parser__other(parser, requests);
+	struct half *responses = &parser->half[1 - hand_over->requests];
 	struct exchange *exchange = hand_over->exchange;
-	int err = http2_streams__adopt(&parser->streams, exchange, hand_over->requests);
+	int err;
 
-	if (err)
-		return err;
-	/* A preface has the client alone. */
+	http2_streams__set_roles(&parser->streams, hand_over->requests);
+	if (exchange) {
+		err = http2_streams__adopt(&parser->streams, exchange);
+		if (err)
+			return err;
+		half__apply_upgrade(responses, &exchange->request.headers);
+	}
+	/* The client alone has a preface. */
 	responses->state = STATE_HEAD;
-	requests->settings_due = responses->settings_due = true;
-	half__apply_upgrade(responses, &exchange->request.headers);
-	if (hand_over->why)
-		parser__lose(parser, requests, hand_over->why, 0);
+	for (int i = 0; i < 2; i++) {
+		parser->half[i].settings_due = true;
+		if (hand_over->why[i])
+			parser__lose(parser, &parser->half[i], hand_over->why[i], 0);
+	}
 	return 0;
 }
 

@@ -455,15 +455,13 @@ static int streams__take(struct http2_streams *streams, uint32_t id,
 	return 0;
 }
 
-int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchange,
-			 enum wire_direction requests)
+int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchange)
 {
 	struct http2_stream *stream;
 	int err = streams__add(streams, UPGRADED_ID, &stream);
 
 	if (err)
 		return err;
-	http2_streams__set_roles(streams, requests);
 	exchange->id = stream->id;
 	stream->exchange = exchange;
 	streams__way(streams, stream, false)->ended = exchange->request.ended;

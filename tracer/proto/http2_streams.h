@@ -95,10 +95,9 @@ void http2_streams__set_roles(struct http2_streams *streams, enum wire_direction
 
 /*
  * Makes a request of HTTP/1.1 that was upgraded stream 1, of which the response is to come. Its
- * exchange is open in the pairing. 0 or -ENOMEM.
+ * exchange is open in the pairing; roles are known. 0 or -ENOMEM.
  */
-int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchange,
-			 enum wire_direction requests);
+int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchange);
 
 /* A block of stream `id`. 0 or -ENOMEM. `block` is emptied of what is kept. */
 int http2_streams__headers(struct http2_streams *streams, uint32_t id, bool end_stream,

@@ -85,11 +85,10 @@ struct parser_ops;
 /* How a connection goes on in another protocol (RFC 9110 7.8). */
 struct hand_over {
 	const struct parser_ops *to;
-	struct exchange *exchange; /* open in the pairing; its response comes in that protocol */
 	enum wire_direction requests;
-	enum reason
-		why; /* the place in the requests is lost; REASON_NONE: what comes is its first */
-	size_t left; /* so many bytes of the last data() were not taken: the response's first */
+	struct exchange *exchange; /* open in the pairing, to be answered by that; NULL: none is */
+	enum reason why[2]; /* by direction: its place is lost. Else its next byte is the first */
+	size_t left;	    /* so many bytes of the last data() were not taken */
 };
 
 struct parser_ops {
@@ -121,9 +120,9 @@ struct parser_ops {
 		    bool call_start, const struct passage *when);
 
 	/*
-	 * Whether the connection was left to another protocol in the last data(), whose end may not
-	 * have been taken. All that this parser had open but that one exchange has been handed on,
-	 * and it is to be freed. NULL where that cannot be.
+	 * Whether the connection was left to another protocol in the last data(), of which not all
+	 * may have been taken. This parser is to be freed then; all exchanges that it had open have
+	 * been handed on, but the one that goes with the connection. NULL where that cannot be.
 	 */
 	bool (*hands_over)(const struct parser *parser, struct hand_over *ret_hand_over);
 
