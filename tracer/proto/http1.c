@@ -10,7 +10,7 @@
  * the beginning of a TLS call's buffer, where clients and servers put them, and nothing in between
  * is looked at.
  *
- * Keeping the pairs is http1_order.c.
+ * Keeping the pairs is http1_order.c. After an Upgrade to HTTP/2, the rest is left to http2.c.
  *
  * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; when idle, struct
  * parser and for each direction one buffer of 1 KB at most.
@@ -177,7 +177,7 @@ static void parser__leave_to_http2(struct parser *parser, const struct half *req
 }
 
 /*
- * Whether HTTP/2's preface is where a request might be, and the 101 may be among the responses that
+ * Whether HTTP/2's preface is where a request would be, and the 101 may be among the responses that
  * were missed.
  */
 static bool parser__meets_http2(struct parser *parser, const struct half *half, struct bytes bytes,
@@ -185,9 +185,8 @@ static bool parser__meets_http2(struct parser *parser, const struct half *half, 
 {
 	struct bytes preface = bytes__of(HTTP2_PREFACE, HTTP2_PREFACE_BYTES);
 
-	return call_start && half->kinds == HTTP1_REQUEST && !half->line.size &&
-	       (half->state == STATE_START || half->state == STATE_SEARCHING) &&
-	       parser__other(parser, half)->state == STATE_SEARCHING &&
+	return call_start && half->kinds == HTTP1_REQUEST && half->state == STATE_START &&
+	       !half->line.size && parser__other(parser, half)->state == STATE_SEARCHING &&
 	       bytes__equal(bytes__first(bytes, preface.size), preface);
 }
 
@@ -742,10 +741,8 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 	half->began = half->state == STATE_START && !half->line.size;
 	if (parser->suspected && half__has_responses(half))
 		http1_order__confirm(parser);
-	if (parser__meets_http2(parser, half, bytes, call_start)) {
-		http1_half__reset(half, STATE_START);
+	if (parser__meets_http2(parser, half, bytes, call_start))
 		parser__leave_to_http2(parser, half, NULL);
-	}
 	while (bytes.size && !parser->hand_over.to) {
 		struct bytes rest = bytes;
 
