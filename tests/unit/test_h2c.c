@@ -903,13 +903,16 @@ Test(h2c, frames_need_not_begin_calls)
 }
 
 /* A request that was seen makes an entry. */
-Test(h2c, each_allocation_fails_in_turn)
+static void fail_each_allocation(bool late)
 {
 	bool fired = true;
 
 	for (unsigned int nth = 0; fired; nth++) {
 		begin();
-		WRITES(REQUEST(ASKS));
+		if (late)
+			source.flags = 0;
+		else
+			WRITES(REQUEST(ASKS));
 		failing_alloc__arm(nth);
 		READS(SWITCHES SETTINGS STATUS_200);
 		WRITES(PREFACE SETTINGS ACK "\0\0\3\1\5\0\0\0\3\x82\x84\x87");
@@ -918,8 +921,17 @@ Test(h2c, each_allocation_fails_in_turn)
 		if (fired)
 			cr_expect_gt(flow__counts(flow)->out_of_memory, 0, "allocation %u", nth);
 		end();
-		cr_expect_geq(seen.exchanges, 1, "allocation %u", nth);
-		if (!fired)
-			cr_expect_eq(seen.complete, 2);
+		if (!late)
+			cr_expect_geq(seen.exchanges, 1, "allocation %u", nth);
+		if (!fired) {
+			cr_expect_eq(seen.exchanges, 2);
+			cr_expect_eq(seen.complete, late ? 1 : 2);
+		}
 	}
+}
+
+Test(h2c, each_allocation_fails_in_turn)
+{
+	fail_each_allocation(false);
+	fail_each_allocation(true);
 }

@@ -55,17 +55,18 @@ struct parser {
 	uint64_t now;	     /* counts calls that bring bytes or gaps */
 	uint64_t requested_at;
 	uint64_t last_id;
-	uint64_t unclaimed_bytes;   /* lost in the requests, of no request that was seen */
-	bool paired;		    /* an exchange was seen from end to end */
-	bool sequential;	    /* ... and after it the next request */
-	bool pipelined;		    /* a request was sent while a response was owed */
-	bool suspected;		    /* it looks so; the next bytes of the response will tell */
-	bool holes;		    /* and then it is not known how many are owed */
-	bool after_hole;	    /* a lost request, not answered, is before the newest */
-	bool unseen_answered;	    /* a response to an unseen request came since the newest */
-	bool unpaired;		    /* who answers whom cannot be known any more */
-	int64_t unanswered;	    /* requests less final responses that were seen to begin */
-	enum reason why;	    /* what was last missed, for exchanges that it leaves apart */
+	uint64_t unclaimed_bytes; /* lost in the requests, of no request that was seen */
+	bool paired;		  /* an exchange was seen from end to end */
+	bool sequential;	  /* ... and after it the next request */
+	bool pipelined;		  /* a request was sent while a response was owed */
+	bool suspected;		  /* it looks so; the next bytes of the response will tell */
+	bool holes;		  /* and then it is not known how many are owed */
+	bool after_hole;	  /* a lost request, not answered, is before the newest */
+	bool unseen_answered;	  /* a response to an unseen request came since the newest */
+	bool unpaired;		  /* who answers whom cannot be known any more */
+	int64_t unanswered;	  /* requests less final responses that were seen to begin */
+	enum reason why;	  /* what was last missed, for exchanges that it leaves apart */
+
 	struct hand_over hand_over; /* `to` is set: what comes is not HTTP/1 */
 };
 

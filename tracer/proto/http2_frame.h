@@ -76,8 +76,7 @@ enum verdict http2_chain__verify(struct bytes bytes, bool call_start);
  */
 uint32_t http2_settings__table_size(struct bytes payload);
 
-/* The same of a payload in base64url, as HTTP2-Settings has it (RFC 7540 3.2.1). False: it is none.
- */
+/* The same of HTTP2-Settings (RFC 7540 3.2.1), a payload in base64url. False: it is none. */
 bool http2_settings__decode_table_size(struct bytes text, uint32_t *ret_size);
 
 /* parser_ops.detect */
