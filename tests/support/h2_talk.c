@@ -125,6 +125,36 @@ static void talk__pump(struct talk *talk)
 	} while (moved);
 }
 
+/* RFC 4648 5, of bytes that need no padding. */
+static void encode_base64url(const uint8_t *bytes, size_t size, char *text)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+	for (size_t i = 0; i < size; i += 3) {
+		unsigned int bits = (unsigned int)bytes[i] << 16 | (unsigned int)bytes[i + 1] << 8 |
+				    bytes[i + 2];
+
+		for (int shift = 18; shift >= 0; shift -= 6)
+			*text++ = digits[bits >> shift & 63];
+	}
+	*text = '\0';
+}
+
+/* Both take the first stream's request for said. The client's settings are announced by that. */
+static void talk__upgrade(struct talk *talk, const nghttp2_settings_entry *entries, size_t count)
+{
+	void *const sessions[] = {talk->client, talk->server};
+	uint8_t payload[12];
+	ssize_t size = nghttp2_pack_settings_payload(payload, sizeof(payload), entries, count);
+
+	cr_assert_eq(size, (ssize_t)(6 * count));
+	encode_base64url(payload, (size_t)size, talk->settings);
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(nghttp2_session_upgrade2(sessions[i], payload, (size_t)size, 0, NULL),
+			     0);
+}
+
 void talk__begin(struct talk *talk)
 {
 	nghttp2_settings_entry entries[2][2] = {
@@ -148,13 +178,17 @@ void talk__begin(struct talk *talk)
 	talk->server = server;
 	for (int i = 0; i < 2; i++) {
 		bool sized = i ? talk->server_table : talk->client_table;
+		size_t count = (size_t)1 + sized;
 
-		nghttp2_submit_settings(i ? server : client, 0, entries[i] + !sized,
-					(size_t)1 + sized);
+		if (!i && talk->upgrades)
+			talk__upgrade(talk, entries[i] + !sized, count);
+		else
+			nghttp2_submit_settings(i ? server : client, 0, entries[i] + !sized, count);
 	}
 	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(callbacks);
-	talk__pump(talk);
+	if (!talk->answers_first)
+		talk__pump(talk);
 }
 
 struct talk_stream *talk__stream(struct talk *talk)
@@ -177,13 +211,18 @@ void talk__say(struct talk *talk, size_t count)
 
 	for (size_t i = 0; i < count; i++) {
 		streams[i].call = talk->call_count;
+		if (talk->upgrades && &streams[i] == talk->streams) {
+			streams[i].id = 1;
+			continue;
+		}
 		streams[i].id =
 			nghttp2_submit_request(talk->client, NULL, nvs,
 					       block__nvs(&streams[i].request, nvs),
 					       streams[i].request_body ? &request : NULL, NULL);
 		cr_assert_gt(streams[i].id, 0);
 	}
-	talk__pump(talk);
+	if (!talk->answers_first)
+		talk__pump(talk);
 	for (size_t i = 0; i < count; i++) {
 		struct talk_stream *stream = &streams[i];
 		size_t fields = block__nvs(&stream->response, nvs);

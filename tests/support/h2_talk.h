@@ -53,6 +53,10 @@ struct talk {
 	uint32_t client_table; /* SETTINGS_HEADER_TABLE_SIZE of each; what the other may use */
 	uint32_t server_table;
 	size_t deflate_table; /* what encoders use at most; 0: 4096 */
+	/* HTTP/1.1 was upgraded: the caller tells the first stream's request by that. */
+	bool upgrades;
+	bool answers_first; /* that request, before it has read anything of HTTP/2 */
+	char settings[32];  /* what its HTTP2-Settings says */
 	void *client, *server;
 };
 

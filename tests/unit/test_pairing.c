@@ -67,7 +67,7 @@ Test(pairing, an_exchange_can_be_kept)
 	pairing__set_pool(other, &pool);
 	cr_assert_eq(pairing__open(other, 1, &exchange), 0);
 	cr_assert_eq(buf__append_str(&exchange->path, "/kept"), 0);
-	exchange->response.ended = true;
+	exchange->response.begun = exchange->response.ended = true;
 	cr_expect(pairing__settle(other, exchange));
 	cr_expect_eq(pairing__count(other), 0);
 	pairing__free(other);
@@ -87,6 +87,24 @@ Test(pairing, begins_empty)
 	pairing__give_up_all(pairing, REASON_LOST);
 	cr_assert_eq(seen.count, 0);
 	pairing__free(NULL);
+}
+
+Test(pairing, an_exchange_of_which_nothing_was_seen_is_not_handed_on)
+{
+	struct exchange *exchange;
+
+	cr_assert_eq(pairing__open(pairing, 1, &exchange), 0);
+	exchange->response.begun = true;
+	exchange->status = 101;
+	cr_assert_eq(headers__add(&exchange->response.headers, bytes__str("a"), bytes__str("b")),
+		     0);
+	cr_expect(exchange__is_begun(exchange));
+	exchange__forget_response(exchange);
+	cr_expect_not(exchange__is_begun(exchange));
+	cr_expect_eq(exchange->response.headers.count + exchange->status, 0);
+	pairing__give_up(pairing, exchange, REASON_LOST);
+	cr_expect_eq(pairing__count(pairing), 0);
+	cr_expect_eq(seen.count, 0);
 }
 
 Test(pairing, opens_an_empty_exchange)

@@ -262,7 +262,7 @@ static void pairing__hand_on(struct pairing *pairing, struct exchange *exchange)
 	exchange->is_open = false;
 	underway__end(exchange);
 	pairing->count--;
-	if (!pairing->done(pairing->context, exchange))
+	if (!exchange__is_begun(exchange) || !pairing->done(pairing->context, exchange))
 		exchange_pool__put(pairing->pool, exchange);
 }
 
@@ -288,6 +288,17 @@ void pairing__give_up_all(struct pairing *pairing, enum reason reason)
 {
 	while (pairing->oldest)
 		pairing__give_up(pairing, pairing->oldest, reason);
+}
+
+bool exchange__is_begun(const struct exchange *exchange)
+{
+	return exchange->request.begun || exchange->response.begun;
+}
+
+void exchange__forget_response(struct exchange *exchange)
+{
+	exchange->response = message__emptied(&exchange->response);
+	exchange->status = 0;
 }
 
 void exchange__fault(struct exchange *exchange, enum reason reason)

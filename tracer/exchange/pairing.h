@@ -89,6 +89,12 @@ void pairing__give_up(struct pairing *pairing, struct exchange *exchange, enum r
 /* Gives up all, oldest first. */
 void pairing__give_up_all(struct pairing *pairing, enum reason reason);
 
+/* Whether anything was seen of it. If not, it is freed at its end, not handed on. */
+bool exchange__is_begun(const struct exchange *exchange);
+
+/* Forgets the response so far: it was an interim one. */
+void exchange__forget_response(struct exchange *exchange);
+
 /* Records why an exchange is incomplete; the first reason stays. */
 void exchange__fault(struct exchange *exchange, enum reason reason);
 

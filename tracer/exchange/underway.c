@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Exchanges that are under way for long. See underway.h. */
 #include "exchange/underway.h"
+#include "exchange/pairing.h"
 #include "exchange/stream.h"
 
 #include <utlist.h>
@@ -49,7 +50,8 @@ static void underway__tell(struct underway *underway, struct underway_list *list
 	while (list->oldest && list->oldest->underway.deadline_ns <= underway->now_ns) {
 		exchange = list->oldest;
 		underway__end(exchange);
-		underway->tell(underway->context, exchange);
+		if (exchange__is_begun(exchange))
+			underway->tell(underway->context, exchange);
 	}
 }
 

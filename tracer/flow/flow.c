@@ -447,12 +447,51 @@ static int conn__open(struct flow *flow, struct conn *conn, const struct parser_
 }
 
 static void conn__data(struct flow *flow, struct conn *conn, enum wire_direction direction,
+		       struct bytes bytes, bool call_start, const struct passage *when);
+
+/* The connection goes on in another protocol, in the bytes that its parser was given last. */
+static void flow__hand_over(struct flow *flow, struct conn *conn, enum wire_direction direction,
+			    struct bytes bytes, const struct passage *when,
+			    const struct hand_over *hand_over)
+{
+	const struct parser_ops *to = hand_over->to;
+	size_t taken = bytes.size - hand_over->left;
+	struct stream *other = &conn->streams[1 - direction];
+	struct passage rest = *when;
+	struct parser *parser = NULL;
+	int err = to->open(conn->pairing, &conn->info, true, &parser);
+
+	if (!err)
+		err = to->take_over(parser, hand_over);
+	if (err) {
+		flow->counts.out_of_memory++;
+		to->free(parser);
+		pairing__give_up_all(conn->pairing, REASON_LOST);
+		conn__drop_parser(conn);
+		flow__leave_alone(flow, conn);
+		return;
+	}
+	conn->ops->free(conn->parser);
+	conn->ops = to;
+	conn->parser = parser;
+	rest.seq_bytes -= taken < rest.seq_bytes ? (uint32_t)taken : rest.seq_bytes;
+	conn__data(flow, conn, direction, bytes__from(bytes, taken), false, &rest);
+	if (other->watched && !to->searching(parser, 1 - direction))
+		flow__direct(flow, conn, 1 - direction, other->skip_until, false);
+}
+
+static void conn__data(struct flow *flow, struct conn *conn, enum wire_direction direction,
 		       struct bytes bytes, bool call_start, const struct passage *when)
 {
-	if (!bytes.size)
+	const struct parser_ops *ops = conn->ops;
+	struct hand_over hand_over;
+
+	if (!bytes.size || !ops)
 		return;
-	if (conn->ops->data(conn->parser, direction, bytes, call_start, when))
+	if (ops->data(conn->parser, direction, bytes, call_start, when))
 		flow->counts.out_of_memory++;
+	if (ops->hands_over && ops->hands_over(conn->parser, &hand_over))
+		flow__hand_over(flow, conn, direction, bytes, when, &hand_over);
 }
 
 /* What the parsers make of the first bytes of a call; *ret_ops is set with VERDICT_YES. */
@@ -546,7 +585,8 @@ static void flow__undecided(struct flow *flow, struct conn *conn, enum wire_dire
 	conn__data(flow, conn, direction, bytes, call_start, when);
 	conn->streams[0].head_size = conn->streams[1].head_size = 0;
 	/* The other direction may be one that is found in the middle of calls. */
-	if (conn->streams[1 - direction].watched && !ops->searching(conn->parser, 1 - direction))
+	if (conn->ops && conn->streams[1 - direction].watched &&
+	    !conn->ops->searching(conn->parser, 1 - direction))
 		flow__direct(flow, conn, 1 - direction, conn->streams[1 - direction].skip_until,
 			     false);
 }

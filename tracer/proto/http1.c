@@ -10,13 +10,14 @@
  * the beginning of a TLS call's buffer, where clients and servers put them, and nothing in between
  * is looked at.
  *
- * Keeping the pairs is http1_order.c.
+ * Keeping the pairs is http1_order.c. After an Upgrade to HTTP/2, the rest is left to http2.c.
  *
  * Memory: two line buffers of LINE_MAX_BYTES, and a few MB of open exchanges; when idle, struct
  * parser and for each direction one buffer of 1 KB at most.
  */
 #include "exchange/stream.h"
 #include "proto/http1_order.h"
+#include "proto/http2_frame.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -57,19 +58,27 @@ static void http1__free(struct parser *parser)
 	free(parser);
 }
 
-/* What follows is not HTTP, both ways, and counts as the two bodies (RFC 9110 7.8, 9.3.6). */
-static void parser__tunnel(struct parser *parser, struct half *half)
+/* No other request is answered on this connection. */
+static void parser__give_up_others(struct parser *parser, const struct exchange *exchange)
 {
-	struct half *requests = parser__other(parser, half);
-	struct exchange *exchange = half->exchange, *next;
+	struct exchange *next;
 
-	http1_half__reset(half, STATE_TUNNEL);
-	http1_half__reset(requests, STATE_TUNNEL);
 	for (struct exchange *each = pairing__oldest(parser->pairing); each; each = next) {
 		next = each->next;
 		if (each != exchange)
 			pairing__give_up(parser->pairing, each, REASON_NO_RESPONSE);
 	}
+}
+
+/* What follows is not HTTP, both ways, and counts as the two bodies (RFC 9110 7.8, 9.3.6). */
+static void parser__tunnel(struct parser *parser, struct half *half)
+{
+	struct half *requests = parser__other(parser, half);
+	struct exchange *exchange = half->exchange;
+
+	http1_half__reset(half, STATE_TUNNEL);
+	http1_half__reset(requests, STATE_TUNNEL);
+	parser__give_up_others(parser, exchange);
 	half->exchange = exchange;
 	if (!exchange->request.begun)
 		return;
@@ -102,6 +111,83 @@ static void parser__end_tunnel(struct parser *parser, struct half *half, uint64_
 	    exchange__stream(exchange) == STREAM_WEBSOCKET)
 		half__end_tunnel(other, time_ns);
 	pairing__settle(parser->pairing, exchange);
+}
+
+static bool list__has(struct bytes list, struct bytes item)
+{
+	while (list.size) {
+		size_t comma = bytes__find(list, ',');
+
+		if (bytes__equal_nocase(bytes__trim(bytes__first(list, comma)), item))
+			return true;
+		list = bytes__from(list, comma + 1);
+	}
+	return false;
+}
+
+/* Whether the request names the protocol in Upgrade; one that was not seen whole may have. */
+static bool exchange__may_ask_for(const struct exchange *exchange, struct bytes protocol)
+{
+	const struct headers *headers = &exchange->request.headers;
+	size_t i = headers__find(headers, "upgrade", 0);
+
+	if (!exchange->request.ended || headers->truncated)
+		return true;
+	for (; i < headers->count; i = headers__find(headers, "upgrade", i + 1))
+		if (list__has(headers__value(headers, i), protocol))
+			return true;
+	return false;
+}
+
+/*
+ * Whether what follows a response's head is HTTP/2 (RFC 7540 3.2): "h2c", which inside TLS some
+ * call "h2". Not where bytes of the request are to come or where HTTP/2's may have come: then it
+ * would begin somewhere else.
+ */
+static bool parser__becomes_http2(struct parser *parser, const struct half *half)
+{
+	const struct half *requests = parser__other(parser, half);
+	const struct exchange *exchange = half->exchange;
+	struct bytes protocol = buf__view(&exchange->upgrade);
+
+	if (exchange->status != 101 || (!bytes__equal_nocase(protocol, bytes__str("h2c")) &&
+					!bytes__equal_nocase(protocol, bytes__str("h2"))))
+		return false;
+	if (requests->state != STATE_SEARCHING &&
+	    (requests->state != STATE_START || requests->line.size || !exchange->request.ended))
+		return false;
+	return exchange__may_ask_for(exchange, protocol);
+}
+
+/* The connection goes on in HTTP/2, where the halves are; with `exchange` (NULL: none). */
+static void parser__leave_to_http2(struct parser *parser, const struct half *requests,
+				   struct exchange *exchange)
+{
+	parser->hand_over = (struct hand_over){
+		.to = &http2_ops,
+		.requests = requests == &parser->half[WIRE_WRITE] ? WIRE_WRITE : WIRE_READ,
+		.exchange = exchange,
+	};
+	for (int i = 0; i < 2; i++)
+		if (parser->half[i].state == STATE_SEARCHING)
+			parser->hand_over.why[i] = parser->half[i].why;
+	parser__give_up_others(parser, exchange);
+	if (exchange)
+		exchange__forget_response(exchange);
+}
+
+/*
+ * Whether HTTP/2's preface is where a request would be, and the 101 may be among the responses that
+ * were missed.
+ */
+static bool parser__meets_http2(struct parser *parser, const struct half *half, struct bytes bytes,
+				bool call_start)
+{
+	struct bytes preface = bytes__of(HTTP2_PREFACE, HTTP2_PREFACE_BYTES);
+
+	return call_start && half->kinds == HTTP1_REQUEST && half->state == STATE_START &&
+	       !half->line.size && parser__other(parser, half)->state == STATE_SEARCHING &&
+	       bytes__equal(bytes__first(bytes, preface.size), preface);
 }
 
 static void parser__set_role(struct parser *parser, struct half *half, unsigned int kind)
@@ -258,6 +344,10 @@ static int parser__end_head(struct parser *parser, struct half *half)
 	}
 	if (response && exchange)
 		method = buf__view(&exchange->method);
+	if (response && exchange && parser__becomes_http2(parser, half)) {
+		parser__leave_to_http2(parser, parser__other(parser, half), exchange);
+		return 0;
+	}
 	if (response && exchange && exchange__tunnels(exchange)) {
 		parser__tunnel(parser, half);
 		pairing__answer(parser->pairing, exchange);
@@ -651,7 +741,9 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 	half->began = half->state == STATE_START && !half->line.size;
 	if (parser->suspected && half__has_responses(half))
 		http1_order__confirm(parser);
-	while (bytes.size) {
+	if (parser__meets_http2(parser, half, bytes, call_start))
+		parser__leave_to_http2(parser, half, NULL);
+	while (bytes.size && !parser->hand_over.to) {
 		struct bytes rest = bytes;
 
 		half->offset = size - bytes.size;
@@ -684,7 +776,14 @@ static int http1__data(struct parser *parser, enum wire_direction direction, str
 		bytes = rest;
 		call_start = false;
 	}
+	parser->hand_over.left = bytes.size;
 	return 0;
+}
+
+static bool http1__hands_over(const struct parser *parser, struct hand_over *ret_hand_over)
+{
+	*ret_hand_over = parser->hand_over;
+	return parser->hand_over.to;
 }
 
 static void http1__gap(struct parser *parser, enum wire_direction direction, uint64_t size,
@@ -842,6 +941,7 @@ const struct parser_ops http1_ops = {
 	.open = http1__open,
 	.free = http1__free,
 	.data = http1__data,
+	.hands_over = http1__hands_over,
 	.gap = http1__gap,
 	.walked = http1__walked,
 	.walked_frames = http1__walked_frames,

@@ -66,6 +66,8 @@ struct parser {
 	bool unpaired;		  /* who answers whom cannot be known any more */
 	int64_t unanswered;	  /* requests less final responses that were seen to begin */
 	enum reason why;	  /* what was last missed, for exchanges that it leaves apart */
+
+	struct hand_over hand_over; /* `to` is set: what comes is not HTTP/1 */
 };
 
 static inline struct half *parser__other(struct parser *parser, const struct half *half)

@@ -76,6 +76,7 @@ struct half {
 	struct buf block;
 	struct http2_moment moment; /* of its first frame, or of the frame at hand */
 
+	bool settings_due; /* the first frame after an Upgrade */
 	bool began;	   /* a frame, with the first byte of the last data */
 	bool fresh;	   /* searching, the window begins with that byte */
 	size_t last_frame; /* began so many bytes before the end of that data; 0: none did */
@@ -93,8 +94,6 @@ struct half {
 	uint32_t pending[SETTINGS_MAX_PENDING];
 	size_t pending_count;
 };
-
-#define NO_TABLE_SIZE UINT32_MAX
 
 struct parser {
 	struct connection *connection;
@@ -215,7 +214,7 @@ static void parser__lose(struct parser *parser, struct half *half, enum reason r
 		return;
 	parser->connection->counts->places_lost++;
 	half__reset(half, STATE_SEARCHING);
-	half->began = false;
+	half->settings_due = half->began = false;
 	half->last_frame = 0;
 	half__forget_table(half, false);
 	/* An announcement or an ACK may have gone with it. */
@@ -430,7 +429,7 @@ static int parser__push_promise(struct parser *parser, struct half *half, struct
 static void parser__settings(struct parser *parser, struct half *half, struct bytes payload)
 {
 	struct half *other = parser__other(parser, half);
-	uint32_t table = NO_TABLE_SIZE;
+	uint32_t table;
 
 	if (half->frame.flags & HTTP2_ACK) {
 		if (!other->pending_count)
@@ -438,13 +437,11 @@ static void parser__settings(struct parser *parser, struct half *half, struct by
 		table = other->pending[0];
 		memmove(other->pending, other->pending + 1,
 			--other->pending_count * sizeof(other->pending[0]));
-		if (table != NO_TABLE_SIZE)
+		if (table != HTTP2_NO_TABLE_SIZE)
 			hpack__set_limit(half->hpack, table);
 		return;
 	}
-	for (; payload.size >= 6; payload = bytes__from(payload, 6))
-		if (payload.data[0] == 0 && payload.data[1] == HTTP2_SETTING_TABLE_SIZE)
-			table = http2__u32(payload.data + 2);
+	table = http2_settings__table_size(payload);
 	if (half->pending_count < SETTINGS_MAX_PENDING) {
 		half->pending[half->pending_count++] = table;
 		return;
@@ -520,6 +517,9 @@ static int parser__begin_frame(struct parser *parser, struct half *half, const s
 	if (!http2_frame__is_valid(frame) || goes_on != half->in_block ||
 	    (goes_on && frame->stream != half->block_stream))
 		return -EBADMSG;
+	if (half->settings_due && (frame->type != HTTP2_SETTINGS || (frame->flags & HTTP2_ACK)))
+		return -EBADMSG;
+	half->settings_due = false;
 	if (frame->type == HTTP2_DATA) {
 		half->padding = 0;
 		half->padding_comes = frame->flags & HTTP2_PADDED;
@@ -734,6 +734,48 @@ static size_t parser__run(struct parser *parser, struct half *half, struct bytes
 		err = 0;
 	}
 	return size - bytes.size;
+}
+
+/* ---- after an Upgrade ---- */
+
+/*
+ * HTTP2-Settings is the client's first SETTINGS, in force with the 101 (RFC 7540 3.2.1). Where
+ * there is not just one that can be read, it may have said anything.
+ */
+static void half__apply_upgrade(struct half *responses, const struct headers *headers)
+{
+	size_t i = headers__find(headers, "http2-settings", 0);
+	uint32_t table = HPACK_TABLE_MAX_BYTES;
+
+	if (i < headers->count &&
+	    headers__find(headers, "http2-settings", i + 1) == headers->count &&
+	    !http2_settings__decode_table_size(headers__value(headers, i), &table))
+		table = HPACK_TABLE_MAX_BYTES;
+	if (table != HTTP2_NO_TABLE_SIZE)
+		hpack__set_limit(responses->hpack, table);
+}
+
+static int http2__take_over(struct parser *parser, const struct hand_over *hand_over)
+{
+	struct half *responses = &parser->half[1 - hand_over->requests];
+	struct exchange *exchange = hand_over->exchange;
+	int err;
+
+	http2_streams__set_roles(&parser->streams, hand_over->requests);
+	if (exchange) {
+		err = http2_streams__adopt(&parser->streams, exchange);
+		if (err)
+			return err;
+		half__apply_upgrade(responses, &exchange->request.headers);
+	}
+	/* The client alone has a preface. */
+	responses->state = STATE_HEAD;
+	for (int i = 0; i < 2; i++) {
+		parser->half[i].settings_due = true;
+		if (hand_over->why[i])
+			parser__lose(parser, &parser->half[i], hand_over->why[i], 0);
+	}
+	return 0;
 }
 
 /* ---- searching ---- */
@@ -1083,6 +1125,7 @@ const struct parser_ops http2_ops = {
 	.detect = http2__detect,
 	.open = http2__open,
 	.free = http2__free,
+	.take_over = http2__take_over,
 	.data = http2__data,
 	.gap = http2__gap,
 	.walked = http2__walked,

@@ -19,6 +19,10 @@
 /* No endpoint says more at once. */
 #define SETTINGS_MAX_BYTES 256
 
+#define SETTING_TABLE_SIZE 1
+#define SETTING_BYTES	   6
+#define SETTING_CHARACTERS 8 /* of base64 */
+
 struct http2_frame http2_frame__parse(const uint8_t *head)
 {
 	return (struct http2_frame){
@@ -184,6 +188,61 @@ enum verdict http2_chain__verify(struct bytes bytes, bool call_start)
 	if (bytes.size > 3 && !type__is_known(bytes.data[3]))
 		return VERDICT_NO;
 	return VERDICT_MORE;
+}
+
+/* What a setting leaves of a table size that was announced before it. */
+static uint32_t setting__apply(const uint8_t *setting, uint32_t size)
+{
+	return !setting[0] && setting[1] == SETTING_TABLE_SIZE ? http2__u32(setting + 2) : size;
+}
+
+uint32_t http2_settings__table_size(struct bytes payload)
+{
+	uint32_t size = HTTP2_NO_TABLE_SIZE;
+
+	for (; payload.size >= SETTING_BYTES; payload = bytes__from(payload, SETTING_BYTES))
+		size = setting__apply(payload.data, size);
+	return size;
+}
+
+/* The number that a character stands for (RFC 4648 5), or -1. */
+static int base64url_digit(uint8_t c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == '-')
+		return 62;
+	return c == '_' ? 63 : -1;
+}
+
+bool http2_settings__decode_table_size(struct bytes text, uint32_t *ret_size)
+{
+	uint32_t size = HTTP2_NO_TABLE_SIZE;
+
+	/* A setting is 8 characters, so there is never padding. */
+	for (; text.size; text = bytes__from(text, SETTING_CHARACTERS)) {
+		uint8_t setting[SETTING_BYTES];
+		uint64_t bits = 0;
+
+		if (text.size < SETTING_CHARACTERS)
+			return false;
+		for (size_t i = 0; i < SETTING_CHARACTERS; i++) {
+			int digit = base64url_digit(text.data[i]);
+
+			if (digit < 0)
+				return false;
+			bits = bits << 6 | (uint64_t)digit;
+		}
+		for (size_t i = 0; i < SETTING_BYTES; i++)
+			setting[i] = (uint8_t)(bits >> 8 * (SETTING_BYTES - 1 - i));
+		size = setting__apply(setting, size);
+	}
+	*ret_size = size;
+	return true;
 }
 
 /* A server's first frame is its SETTINGS (RFC 9113 3.4), whatever they are. */

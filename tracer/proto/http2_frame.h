@@ -39,7 +39,7 @@ enum http2_type {
 #define HTTP2_PADDED	   0x08
 #define HTTP2_HAS_PRIORITY 0x20
 
-#define HTTP2_SETTING_TABLE_SIZE 1
+#define HTTP2_NO_TABLE_SIZE UINT32_MAX
 
 struct http2_frame {
 	uint32_t size; /* of the payload */
@@ -69,6 +69,15 @@ bool http2_frame__is_valid(const struct http2_frame *frame);
  * where the bytes end, since that is how they are written. VERDICT_MORE: so far.
  */
 enum verdict http2_chain__verify(struct bytes bytes, bool call_start);
+
+/*
+ * The size that a SETTINGS frame's payload announces for the header table (RFC 9113 6.5.2);
+ * HTTP2_NO_TABLE_SIZE: none.
+ */
+uint32_t http2_settings__table_size(struct bytes payload);
+
+/* The same of HTTP2-Settings (RFC 7540 3.2.1), a payload in base64url. False: it is none. */
+bool http2_settings__decode_table_size(struct bytes text, uint32_t *ret_size);
 
 /* parser_ops.detect */
 enum verdict http2__detect(struct bytes head, bool from_start);

@@ -8,6 +8,9 @@
 /* Beyond so many, those whose end may have been lost are given up first. */
 #define STREAMS_SUSPECT 128
 
+#define VERSION	    20 /* struct exchange.version */
+#define UPGRADED_ID 1  /* RFC 7540 3.2 */
+
 static struct http2_stream *streams__find(const struct http2_streams *streams, uint32_t id)
 {
 	struct http2_stream *stream;
@@ -155,7 +158,7 @@ static int streams__open(struct http2_streams *streams, struct http2_stream *str
 
 	if (err)
 		return err;
-	stream->exchange->version = 20;
+	stream->exchange->version = VERSION;
 	for (int d = 0; d < 2; d++)
 		streams__message(streams, stream, d)->body_bytes = stream->ways[d].body_bytes;
 	return 0;
@@ -387,6 +390,8 @@ static void streams__response(struct http2_streams *streams, struct http2_stream
 		if (response->begun && exchange->status)
 			break; /* there is only one */
 		exchange->status = block__status(block);
+		/* Not yet that of a request that was upgraded. */
+		exchange->version = VERSION;
 		streams__begin(streams, stream, block, moment);
 		pairing__answer(streams->pairing, exchange);
 		break;
@@ -447,6 +452,20 @@ static int streams__take(struct http2_streams *streams, uint32_t id,
 	/* Calls that run at the same time may be told in either order: the request may yet come. */
 	if (!is_request && streams->why[streams->requests])
 		exchange__fault((*ret_stream)->exchange, streams__why_unseen(streams));
+	return 0;
+}
+
+int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchange)
+{
+	struct http2_stream *stream;
+	int err = streams__add(streams, UPGRADED_ID, &stream);
+
+	if (err)
+		return err;
+	exchange->id = stream->id;
+	stream->exchange = exchange;
+	streams__way(streams, stream, false)->ended = exchange->request.ended;
+	streams__weigh(streams, stream);
 	return 0;
 }
 

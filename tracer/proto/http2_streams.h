@@ -93,6 +93,12 @@ void http2_streams__free(struct http2_streams *streams);
 /* Says which direction has the requests. The first word stays. */
 void http2_streams__set_roles(struct http2_streams *streams, enum wire_direction requests);
 
+/*
+ * Makes a request of HTTP/1.1 that was upgraded stream 1, of which the response is to come. Its
+ * exchange is open in the pairing; roles are known. 0 or -ENOMEM.
+ */
+int http2_streams__adopt(struct http2_streams *streams, struct exchange *exchange);
+
 /* A block of stream `id`. 0 or -ENOMEM. `block` is emptied of what is kept. */
 int http2_streams__headers(struct http2_streams *streams, uint32_t id, bool end_stream,
 			   struct http2_block *block, const struct http2_moment *moment);

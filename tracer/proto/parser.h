@@ -80,6 +80,16 @@ struct target_table {
 };
 
 struct parser; /* each parser's own */
+struct parser_ops;
+
+/* How a connection goes on in another protocol (RFC 9110 7.8). */
+struct hand_over {
+	const struct parser_ops *to;
+	enum wire_direction requests;
+	struct exchange *exchange; /* open in the pairing, to be answered by that; NULL: none is */
+	enum reason why[2]; /* by direction: its place is lost. Else its next byte is the first */
+	size_t left;	    /* so many bytes of the last data() were not taken */
+};
 
 struct parser_ops {
 	const char *name;
@@ -108,6 +118,19 @@ struct parser_ops {
 	 */
 	int (*data)(struct parser *parser, enum wire_direction direction, struct bytes bytes,
 		    bool call_start, const struct passage *when);
+
+	/*
+	 * Whether the connection was left to another protocol in the last data(), of which not all
+	 * may have been taken. This parser is to be freed then; all exchanges that it had open have
+	 * been handed on, but the one that goes with the connection. NULL where that cannot be.
+	 */
+	bool (*hands_over)(const struct parser *parser, struct hand_over *ret_hand_over);
+
+	/*
+	 * Takes a connection over, before anything else: a parser that was opened as from the
+	 * start. The bytes that are left come by data(). 0 or -ENOMEM. NULL where none hands over.
+	 */
+	int (*take_over)(struct parser *parser, const struct hand_over *hand_over);
 
 	/* The next `size` bytes (above 0) of a direction passed but are not here. */
 	void (*gap)(struct parser *parser, enum wire_direction direction, uint64_t size,

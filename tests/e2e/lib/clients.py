@@ -132,6 +132,19 @@ def h2_client(test, port, *options, host="127.0.0.1"):
     return H2Client(process, PYTHON_NAME, r"^\{")
 
 
+class UpgradingClient(H2Client):
+    """targets/h2c_client.py: one request at a time until upgrade(), then as H2Client."""
+
+    def upgrade(self, **order):
+        return self._report(self.tell({"upgrade": order}))
+
+
+def h2c_client(test, port, protocol="h2c"):
+    process = test.start_target("h2c_client.py", "127.0.0.1", port, protocol,
+                                stdin=subprocess.PIPE)
+    return UpgradingClient(process, PYTHON_NAME, r"^\{")
+
+
 def node_client(test, port, host="127.0.0.1"):
     process = test.start(["/usr/bin/node", os.path.join(HERE, "targets", "node_client.js"),
                           host, port], stdin=subprocess.PIPE)

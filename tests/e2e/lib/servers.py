@@ -135,13 +135,13 @@ class Nginx:
 
 
 class PythonServer:
-    """targets/https_server.py."""
+    """targets/https_server.py, or another that takes and writes the same."""
 
-    def __init__(self, test, host="127.0.0.1", name="python-server"):
+    def __init__(self, test, host="127.0.0.1", name="python-server", script="https_server.py"):
         self.host, self.port = host, free_port(host)
         self._log = test.path(f"{name}.log")
         self.process = test.start_target(
-            "https_server.py", test.pki.certificate, test.pki.key, host, self.port, self._log)
+            script, test.pki.certificate, test.pki.key, host, self.port, self._log)
         listening(self.port, self.process, host)
 
     @property

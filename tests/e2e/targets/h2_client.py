@@ -66,10 +66,16 @@ def send(connection, wire, order):
 def exchange(sock, connection, wire, orders):
     told = dict(send(connection, wire, order) for order in orders)
     cancelled = {stream for stream, order in zip(told, orders) if order.get("cancel")}
-    open_streams = set(told)
     sock.sendall(connection.data_to_send())
+    receive(sock, connection, wire, told, cancelled)
+    return list(told.values())
+
+
+def receive(sock, connection, wire, told, cancelled=(), first=b""):
+    """Completes what is told of streams; `first` was read before."""
+    open_streams = set(told)
     while open_streams:
-        data = sock.recv(65536)
+        data, first = first or sock.recv(65536), b""
         if not data:
             raise SystemExit("closed by the server")
         for event in connection.receive_data(data):
@@ -93,7 +99,6 @@ def exchange(sock, connection, wire, orders):
         sock.sendall(connection.data_to_send())
     for report in told.values():
         report["local"], report["peer"] = sock.getsockname(), sock.getpeername()
-    return list(told.values())
 
 
 def main():
@@ -112,4 +117,5 @@ def main():
             print(json.dumps(exchange(sock, connection, wire, orders)), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
