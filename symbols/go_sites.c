@@ -20,18 +20,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "go_arguments.h"
 #include "instruction.h"
-
-/* Registers' numbers as the hardware has them. */
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14 };
+#include "machine.h"
 
 /* Arguments that probes read: receiver, buffer and length. */
 #define ARGUMENTS 3
-
-/* Arguments and g (Go's internal ABI). */
-static const uint16_t argument_registers = 1 << RAX | 1 << RBX | 1 << RCX | 1 << RDI | 1 << RSI |
-					   1 << R8 | 1 << R9 | 1 << R10 | 1 << R11 | 1 << R14;
 
 struct step {
 	struct instruction instruction;
@@ -65,8 +58,8 @@ static int listing__decode(struct listing *listing)
 	for (at = 0; at < listing->code.size; at += step->instruction.length) {
 		step = &listing->steps[listing->count];
 		step->at = (uint32_t)at;
-		if (instruction__decode(listing->code.code, listing->code.size, at,
-					&step->instruction)) {
+		if (listing->code.machine->decode(listing->code.code, listing->code.size, at,
+						  &step->instruction)) {
 			listing->odd = "it has bytes that are no known instruction";
 			return -EBADMSG;
 		}
@@ -168,9 +161,9 @@ static struct placement_site listing__site(const struct listing *listing, const 
 	};
 }
 
-static struct placement_site listing__entry(const struct listing *listing, enum go_abi abi,
-					    const char **ret_reason)
+static int listing__entry(struct listing *listing, enum go_abi abi, struct placement *placement)
 {
+	const uint32_t argument_registers = listing->code.machine->go_arguments;
 	const struct step *step;
 	size_t i;
 
@@ -179,17 +172,25 @@ static struct placement_site listing__entry(const struct listing *listing, enum 
 		if (i > 0 && step->is_target)
 			break;
 		if (is_emulated(listing, step) && step->instruction.flow != FLOW_RETURN) {
-			*ret_reason = "the first emulated instruction with all arguments in place";
-			return listing__site(listing, step);
+			placement->entry_reason =
+				"the first emulated instruction with all arguments in place";
+			placement->entry = listing__site(listing, step);
+			return 0;
 		}
 		if (step->instruction.flow != FLOW_NEXT ||
 		    (abi == GO_ABI_REGISTERS &&
 		     step->instruction.registers_written & argument_registers))
 			break;
 	}
-	*ret_reason = listing->emulated ? "no emulated instruction with all arguments in place"
-					: "asked for";
-	return listing__site(listing, &listing->steps[0]);
+	if (listing->steps[0].instruction.class == CLASS_REFUSED) {
+		listing->odd = "the kernel allows no probe at its begin";
+		return -ENOTSUP;
+	}
+	placement->entry_reason = listing->emulated
+					  ? "no emulated instruction with all arguments in place"
+					  : "asked for";
+	placement->entry = listing__site(listing, &listing->steps[0]);
+	return 0;
 }
 
 /*
@@ -198,7 +199,7 @@ static struct placement_site listing__entry(const struct listing *listing, enum 
  */
 static const struct step *listing__exit(const struct listing *listing, const struct step *at_return)
 {
-	const uint16_t pointers = 1 << RSP | 1 << RBP;
+	const uint32_t pointers = listing->code.machine->go_pointers;
 	const struct step *step = at_return;
 
 	/* Where a table's jump goes is not known. */
@@ -274,12 +275,14 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 		err = listing__measure(&listing);
 	if (!err)
 		err = listing__exits(&listing, &placement);
+	if (!err)
+		err = listing__entry(&listing, code->abi, &placement);
 	if (err)
 		goto out;
-	placement.entry = listing__entry(&listing, code->abi, &placement.entry_reason);
 	placement.uretprobe = listing__site(&listing, &listing.steps[0]);
 	placement.keeps_arguments =
-		go_arguments__are_kept(listing.code.code, listing.code.size, code->abi, ARGUMENTS);
+		listing.code.machine->go_keeps_arguments(listing.code.code, listing.code.size,
+							 code->abi, ARGUMENTS);
 	*ret_placement = placement;
 out:
 	if (listing.odd)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * One machine instruction, reduced to what matters for placing probes. Internal to symbols/;
- * decoded by one file per architecture, used by placement.c, which knows no architecture.
+ * decoded by one file per machine (machine.h), used by placement.c and go_sites.c, which know none.
  */
 #ifndef TLSTRACE_INSTRUCTION_H
 #define TLSTRACE_INSTRUCTION_H
@@ -57,15 +57,15 @@ struct instruction {
 	/* The stack protector's check: the canary is read, and compared with. */
 	bool compares_canary;
 	int8_t canary_loaded_to; /* register, -1: none */
-	uint16_t registers_written;
 	uint16_t registers_compared;
+	uint32_t registers_written; /* by the machine's numbers */
 };
 
 /*
  * Decodes the instruction at code[at], at < size. 0; -EBADMSG when there is none, it does not end
  * before code[size], or it is of a kind that functions of ordinary programs do not have.
  */
-int instruction__decode(const uint8_t *code, size_t size, size_t at,
-			struct instruction *ret_instruction);
+typedef int instruction_decode_fn(const uint8_t *code, size_t size, size_t at,
+				  struct instruction *ret_instruction);
 
 #endif
