@@ -110,10 +110,11 @@ static bool decode_exclusive(uint32_t word, struct arm64_memory *memory)
 	memory->is_near = true;
 	memory->count = 2;
 	memory->size = 8;
-	/* casp has two registers for each that is named. */
-	memory->written = register_bit(first) | register_bit((first + 1) & 31) |
-			  register_bit(bits(word, 10, 5)) | register_bit(status) |
-			  register_bit((status + 1) & 31);
+	memory->written =
+		register_bit(first) | register_bit(bits(word, 10, 5)) | register_bit(status);
+	/* casp has two registers for each that is named: an even one and the next. */
+	if (!bits(word, 31, 1) && !bits(word, 23, 1) && bits(word, 21, 1))
+		memory->written |= register_bit(first | 1) | register_bit(status | 1);
 	return true;
 }
 
