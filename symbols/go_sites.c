@@ -10,10 +10,11 @@
  * true gets no probes: a uretprobe, the way out elsewhere, would crash the program when its
  * stack is moved.
  *
- *   entry  The jump that prologues have for a stack that is too small (cmp 0x10(%r14),%rsp; jbe)
- *	    is emulated by all kernels, and all arguments are in place there. Else the first byte.
+ *   entry  The jump that prologues have for a stack that is too small (cmp 0x10(%r14),%rsp; jbe;
+ *	    on arm64 ldr x16, [x28, #16]; cmp sp, x16; b.ls) is emulated by all kernels, and all
+ *	    arguments are in place there. Else the first byte.
  *   exits  The return instructions; or, where this kernel emulates it, the instruction before that
- *	    gives the frame back (add $N,%rsp).
+ *	    gives the frame back (add $N,%rsp). On arm64 the returns are emulated themselves.
  */
 #include "go.h"
 
@@ -238,7 +239,9 @@ static int listing__exits(struct listing *listing, struct placement *placement)
 	}
 	placement->exit_kind = EXIT_SITES;
 	placement->exit_reason = early ? "emulated instructions before its returns"
-				       : "no emulated instruction before the returns";
+				 : placement->exits[0].class == SITE_EMULATED
+					 ? "its returns, which are emulated"
+					 : "no emulated instruction before the returns";
 	return 0;
 }
 
