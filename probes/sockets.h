@@ -130,7 +130,6 @@ struct user_buffer {
 #define SYSCALL_BUFFER rsi
 #define SYSCALL_SIZE   rdx
 #define STACK_BYTES    16384 /* THREAD_SIZE; kernels that pad the top have bpf_task_pt_regs */
-#define REGS_BYTES     sizeof(struct pt_regs)
 typedef struct pt_regs user_regs;
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_READ	       63
@@ -149,11 +148,6 @@ typedef struct pt_regs user_regs;
 #define SYSCALL_BUFFER regs[1]
 #define SYSCALL_SIZE   regs[2]
 #define STACK_BYTES    16384
-/* The kernel's struct pt_regs begins with the user's and has more. */
-struct pt_regs___kernel {
-	__u64 orig_x0;
-} __attribute__((preserve_access_index));
-#define REGS_BYTES     bpf_core_type_size(struct pt_regs___kernel)
 typedef struct user_pt_regs user_regs;
 #endif
 
@@ -170,7 +164,7 @@ static __always_inline user_regs *regs_of_syscall(void)
 
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
 		return (user_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	return (user_regs *)(BPF_CORE_READ(task, stack) + STACK_BYTES - REGS_BYTES);
+	return (user_regs *)(BPF_CORE_READ(task, stack) + STACK_BYTES) - 1;
 }
 
 /* The socket of the system call that the current task is in; NULL when it is on none. */
