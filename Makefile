@@ -18,11 +18,12 @@ BPFTOOL     ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftoo
 CLANGFORMAT ?= clang-format
 
 VERSION := $(shell cat VERSION)
-# Multiarch triplet: where Debian keeps asm/types.h, which the BPF target has no headers of.
+# Multiarch triplet, of the machine that is built for: where Debian keeps asm/types.h, which the BPF
+# target has no headers of.
 TRIPLET := $(shell $(CC) -print-multiarch 2>/dev/null)
 BPF_ARCH_x86_64  := x86
 BPF_ARCH_aarch64 := arm64
-BPF_ARCH := $(BPF_ARCH_$(shell uname -m))
+BPF_ARCH := $(BPF_ARCH_$(firstword $(subst -, ,$(shell $(CC) -dumpmachine))))
 
 CFLAGS   ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow \

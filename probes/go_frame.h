@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Arguments, result and goroutine of a Go function that is entered or returns, in both conventions
- * (ABI): from Go 1.17 on in registers, before on the stack above the return address.
+ * (ABI): from Go 1.17 on (arm64: 1.18) in registers, before on the stack, one word above where the
+ * stack pointer is at the entry and at the returns: the return address, or LR's place, is between.
  */
 #ifndef TLSTRACE_GO_FRAME_H
 #define TLSTRACE_GO_FRAME_H
@@ -17,8 +18,8 @@ struct go_frame {
 };
 
 /*
- * Above the return address. Up to 1.16: receiver, buffer's address, length, capacity, result. From
- * 1.17 on there is room for the same arguments, where functions may put those of the registers.
+ * From that stack pointer. On the stack: receiver, buffer's address, length, capacity, result. With
+ * registers there is room for the same arguments, where functions may put those of the registers.
  */
 #define STACK_ARGUMENTS 8
 #define STACK_RESULT	40
@@ -39,7 +40,7 @@ static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame 
 {
 	__u64 stack = stack_at_entry(ctx, false);
 
-	ret->g = goroutine_of_storage();
+	ret->g = STORAGE_HAS_G ? goroutine_of_storage() : ((const user_regs *)ctx)->GO_G;
 	ret->result = 0;
 	ret->flag = TRACED_GO_STACK;
 	if (bpf_probe_read_user(ret->arguments, sizeof(ret->arguments),

@@ -6,8 +6,9 @@
  * runtime.g, which stays as long as the goroutine lives (its number, goid, is at another place in
  * each version).
  *
- * From Go 1.17 on g is in a register of its own, also in the system calls that a goroutine makes;
- * before, it is in thread-local storage.
+ * With arguments in registers, g is in a register of its own, also in the system calls that a
+ * goroutine makes; with arguments on the stack it is in thread-local storage, but for arm64, where
+ * it has its register in all versions.
  */
 #ifndef TLSTRACE_GOROUTINE_H
 #define TLSTRACE_GOROUTINE_H
@@ -23,12 +24,14 @@
 #define GO_CLOSURE     rdx  /* of the function that is called, where it has one */
 #define GO_TLS_G       (-8) /* of runtime.tlsg, from the thread pointer */
 #define THREAD_POINTER thread.fsbase
+#define STORAGE_HAS_G  true /* with arguments on the stack */
 
 /* At the jump of a stack check (jbe): it is taken, since carry or zero is set. */
 #define GO_STACK_IS_SMALL(regs) ((regs)->eflags & 0x41)
 
 #elif defined(__TARGET_ARCH_arm64)
-#define GO_G			regs[28] /* in both ABIs */
+#define GO_G			regs[28]
+#define STORAGE_HAS_G		false
 #define GO_ARGUMENT_1		regs[0]
 #define GO_ARGUMENT_2		regs[1]
 #define GO_ARGUMENT_3		regs[2]
@@ -72,7 +75,7 @@ static __always_inline struct thread *goroutine_of_syscall(void)
 	process = bpf_map_lookup_elem(&traced, &pid);
 	if (!process || !(process->flags & (TRACED_GO | TRACED_GO_STACK)))
 		return NULL;
-	if (process->flags & TRACED_GO_STACK)
+	if (STORAGE_HAS_G && process->flags & TRACED_GO_STACK)
 		g = goroutine_of_storage();
 	else
 		bpf_probe_read_kernel(&g, sizeof(g), &regs_of_syscall()->GO_G);

@@ -21,13 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
-#define MACHINE EM_X86_64
-#elif defined(__aarch64__)
-#define MACHINE EM_AARCH64
-#else
-#error "which e_machine is this?"
-#endif
+#include "machine.h"
 
 #if __BYTE_ORDER == __LITTLE_ENDIAN
 #define BYTE_ORDER_OF_ELF ELFDATA2LSB
@@ -47,6 +41,7 @@ struct elf_file {
 	int fd;
 	uint64_t size;
 	uint16_t type;
+	const struct machine *machine;
 	bool has_interpreter;
 	uint64_t interpreter_offset, interpreter_size;
 	struct elf_part unwind_table; /* .eh_frame_hdr; size 0: none */
@@ -77,10 +72,11 @@ static int read_at(int fd, void *buffer, size_t size, uint64_t offset)
 /*
  * Whether libelf may look at the file. Without e_shnum and e_phnum (more than 65 thousand: object
  * files only) the counts are taken from section 0, 32 and 64 bits wide, and libelf would allocate
- * for as many.
+ * for as many. NULL for `wanted`: any machine.
  */
-static int check_header(int fd)
+static int check_header(int fd, const struct machine *wanted, const struct machine **ret_machine)
 {
+	const struct machine *machine;
 	Elf64_Ehdr header;
 	int err;
 
@@ -88,11 +84,14 @@ static int check_header(int fd)
 	if (err)
 		return err == -EBADMSG ? -ENOEXEC : err;
 	if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-	    header.e_ident[EI_CLASS] != ELFCLASS64 ||
-	    header.e_ident[EI_DATA] != BYTE_ORDER_OF_ELF || header.e_machine != MACHINE)
+	    header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != BYTE_ORDER_OF_ELF)
+		return -ENOEXEC;
+	machine = machine__of_elf(header.e_machine);
+	if (!machine || (wanted && machine != wanted))
 		return -ENOEXEC;
 	if ((header.e_shnum == 0 && header.e_shoff != 0) || header.e_phnum == PN_XNUM)
 		return -ENOEXEC;
+	*ret_machine = machine;
 	return 0;
 }
 
@@ -128,8 +127,9 @@ static int elf_file__read_segments(struct elf_file *file, size_t count)
 	return 0;
 }
 
-int elf_file__open(int fd, struct elf_file **ret_file)
+static int open_for(int fd, const struct machine *wanted, struct elf_file **ret_file)
 {
+	const struct machine *machine;
 	struct elf_file *file = NULL;
 	GElf_Ehdr header;
 	Elf *elf = NULL;
@@ -141,7 +141,7 @@ int elf_file__open(int fd, struct elf_file **ret_file)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -ENOEXEC;
-	err = check_header(fd);
+	err = check_header(fd, wanted, &machine);
 	if (err)
 		return err;
 
@@ -165,6 +165,7 @@ int elf_file__open(int fd, struct elf_file **ret_file)
 	file->fd = fd;
 	file->size = (uint64_t)st.st_size;
 	file->type = header.e_type;
+	file->machine = machine;
 	err = elf_file__read_segments(file, count);
 	if (err)
 		goto out;
@@ -174,6 +175,21 @@ out:
 	free(file);
 	elf_end(elf);
 	return err;
+}
+
+int elf_file__open(int fd, struct elf_file **ret_file)
+{
+	return open_for(fd, machine__of_host(), ret_file);
+}
+
+int elf_file__open_any(int fd, struct elf_file **ret_file)
+{
+	return open_for(fd, NULL, ret_file);
+}
+
+const struct machine *elf_file__machine(const struct elf_file *file)
+{
+	return file->machine;
 }
 
 void elf_file__close(struct elf_file *file)

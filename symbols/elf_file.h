@@ -8,6 +8,17 @@
 
 #include "symbols.h"
 
+struct machine;
+
+/*
+ * As elf_file__open() does, but of any machine that machine.h knows: what is told of its code is
+ * for that machine, whichever reads it.
+ */
+int elf_file__open_any(int fd, struct elf_file **ret_file);
+
+/* The machine the file is for. */
+const struct machine *elf_file__machine(const struct elf_file *file);
+
 /* A section or a segment: what of it is in the file. */
 struct elf_part {
 	const char *name; /* of a section; valid during the callback only */

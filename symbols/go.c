@@ -15,6 +15,7 @@
 
 #include "elf_file.h"
 #include "go_table.h"
+#include "machine.h"
 #include "relocation.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -335,25 +336,16 @@ static int find_table(const struct marks *marks, struct go_table *ret_table, con
 	return scan.found ? 0 : scan.err;
 }
 
-/*
- * Whether the code has g, the goroutine, in R14, and so its arguments in registers: functions begin
- * with a look at how much stack g has left (cmp 0x10(%r14),%reg).
- */
+/* Whether the code has its arguments in registers. */
 static int uses_registers(const struct elf_file *file, const struct go_function_code *function,
 			  bool *ret_uses)
 {
-	static const uint8_t compare[] = {0x3b, 0x66, 0x10};
 	uint8_t code[32];
-	const uint8_t *hit;
-	int err;
+	int err = elf_file__read(file, function->offset, code, sizeof(code));
 
-	err = elf_file__read(file, function->offset, code, sizeof(code));
-	if (err)
-		return err;
-	hit = memmem(code + 1, sizeof(code) - 1, compare, sizeof(compare));
-	/* REX.W and REX.B, R14; with REX.R the left side is an extended register as well. */
-	*ret_uses = hit && (hit[-1] == 0x49 || hit[-1] == 0x4d);
-	return 0;
+	if (!err)
+		*ret_uses = elf_file__machine(file)->go_uses_registers(code, sizeof(code));
+	return err;
 }
 
 static int find_abi(const struct elf_file *file, const struct go_code *code, enum go_abi *ret_abi)
@@ -363,7 +355,7 @@ static int find_abi(const struct elf_file *file, const struct go_code *code, enu
 	int err = 0;
 
 	if (sscanf(code->version, "go1.%u", &minor) == 1)
-		registers = minor >= 17;
+		registers = minor >= elf_file__machine(file)->go_registers_since;
 	else
 		err = uses_registers(file, &code->functions[GO_TLS_READ], &registers);
 	if (err)

@@ -29,8 +29,10 @@ enum go_function {
 
 /* Where a function has its arguments and results. */
 enum go_abi {
-	GO_ABI_STACK,	  /* up to Go 1.16: all on the stack, above the return address */
-	GO_ABI_REGISTERS, /* from 1.17 on: RAX, RBX, RCX, RDI, RSI, R8..R11; g in R14 */
+	/* Up to Go 1.16 (arm64: 1.17): all on the stack, 8 bytes above the stack pointer. */
+	GO_ABI_STACK,
+	/* RAX, RBX, RCX, RDI, RSI, R8..R11, g in R14; arm64: R0..R15, g in R28. */
+	GO_ABI_REGISTERS,
 };
 
 struct go_function_code {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Whether the arguments of a call can still be read when it returns: for calls that were entered
- * before there were probes. Internal to symbols/; one file per architecture.
+ * before there were probes. Internal to symbols/; one file per machine.
  *
  * From Go 1.17 on arguments come in registers, and the caller keeps room for them above the return
  * address, where a function puts those that it needs later (Go's internal ABI, "spill space").
@@ -18,6 +18,6 @@
  * bytes and up from where the stack pointer is at its entry and at its returns. False also when
  * that cannot be proven.
  */
-bool go_arguments__are_kept(const uint8_t *code, size_t size, enum go_abi abi, unsigned int count);
+typedef bool go_arguments_fn(const uint8_t *code, size_t size, enum go_abi abi, unsigned int count);
 
 #endif

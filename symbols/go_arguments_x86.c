@@ -8,9 +8,7 @@
  * that to more stack, which comes back to the begin), each argument's register must be stored in
  * its place; behind it, no instruction may write there or take an address there.
  */
-#if defined(__x86_64__)
-
-#include "go_arguments.h"
+#include "x86.h"
 
 #include <Zydis/Zydis.h>
 
@@ -155,7 +153,7 @@ static bool follow_prologue(struct frame *frame, const ZydisDecodedInstruction *
 	return true;
 }
 
-bool go_arguments__are_kept(const uint8_t *code, size_t size, enum go_abi abi, unsigned int count)
+bool x86__keeps_arguments(const uint8_t *code, size_t size, enum go_abi abi, unsigned int count)
 {
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 	struct frame frame = {.count = count};
@@ -181,14 +179,3 @@ bool go_arguments__are_kept(const uint8_t *code, size_t size, enum go_abi abi, u
 	}
 	return frame.stored == (1u << count) - 1;
 }
-
-#else
-
-#include "go_arguments.h"
-
-bool go_arguments__are_kept(const uint8_t *code, size_t size, enum go_abi abi, unsigned int count)
-{
-	return false;
-}
-
-#endif

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "machine.h"
+
 bool listing__is_emulated(const struct listing *listing, const struct step *step)
 {
 	/* Kernels turn a 5-byte nop into a call, which not every place can bear. */
@@ -22,8 +24,8 @@ static int listing__decode(struct listing *listing)
 	for (at = 0; at < listing->code.size; at += step->instruction.length) {
 		step = &listing->steps[listing->count];
 		step->at = (uint32_t)at;
-		if (instruction__decode(listing->code.code, listing->code.size, at,
-					&step->instruction)) {
+		if (listing->code.machine->decode(listing->code.code, listing->code.size, at,
+						  &step->instruction)) {
 			listing->odd = "it has bytes that are no known instruction";
 			return -EBADMSG;
 		}

@@ -13,9 +13,6 @@
 
 #include "instruction.h"
 
-/* Registers' numbers as the hardware has them. */
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14 };
-
 struct step {
 	struct instruction instruction;
 	uint32_t at;

@@ -5,30 +5,28 @@
  * A function that go_listing.h does not understand gets no probes: a uretprobe, the way out
  * elsewhere, would crash the program when its stack is moved.
  *
- *   entry  The jump that prologues have for a stack that is too small (cmp 0x10(%r14),%rsp; jbe)
- *	    is emulated by all kernels, and all arguments are in place there. Else the first byte.
+ *   entry  The jump that prologues have for a stack that is too small (cmp 0x10(%r14),%rsp; jbe;
+ *	    on arm64 ldr x16, [x28, #16]; cmp sp, x16; b.ls) is emulated by all kernels, and all
+ *	    arguments are in place there. Else the first byte.
  *   exits  The same jump of a function that is deferred and so is called before each return
  *	    (go_defers.h). Where there is none, the return instructions; or, where this kernel
- *	    emulates it, the instruction before that gives the frame back (add $N,%rsp).
+ *	    emulates it, the instruction before that gives the frame back (add $N,%rsp). On arm64
+ *	    the returns are emulated themselves.
  */
 #include "go.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "go_arguments.h"
 #include "go_defers.h"
+#include "machine.h"
 
 /* Arguments that probes read: receiver, buffer and length. */
 #define ARGUMENTS 3
 
-/* Arguments and g (Go's internal ABI). */
-static const uint16_t argument_registers = 1 << RAX | 1 << RBX | 1 << RCX | 1 << RDI | 1 << RSI |
-					   1 << R8 | 1 << R9 | 1 << R10 | 1 << R11 | 1 << R14;
-
-static struct placement_site listing__entry(const struct listing *listing, enum go_abi abi,
-					    const char **ret_reason)
+static int listing__entry(struct listing *listing, enum go_abi abi, struct placement *placement)
 {
+	const uint32_t argument_registers = listing->code.machine->go_arguments;
 	const struct step *step;
 	size_t i;
 
@@ -37,17 +35,25 @@ static struct placement_site listing__entry(const struct listing *listing, enum 
 		if (i > 0 && step->is_target)
 			break;
 		if (listing__is_emulated(listing, step) && step->instruction.flow != FLOW_RETURN) {
-			*ret_reason = "the first emulated instruction with all arguments in place";
-			return listing__site(listing, step);
+			placement->entry_reason =
+				"the first emulated instruction with all arguments in place";
+			placement->entry = listing__site(listing, step);
+			return 0;
 		}
 		if (step->instruction.flow != FLOW_NEXT ||
 		    (abi == GO_ABI_REGISTERS &&
 		     step->instruction.registers_written & argument_registers))
 			break;
 	}
-	*ret_reason = listing->emulated ? "no emulated instruction with all arguments in place"
-					: "asked for";
-	return listing__site(listing, &listing->steps[0]);
+	if (listing->steps[0].instruction.class == CLASS_REFUSED) {
+		listing->odd = "the kernel allows no probe at its begin";
+		return -ENOTSUP;
+	}
+	placement->entry_reason = listing->emulated
+					  ? "no emulated instruction with all arguments in place"
+					  : "asked for";
+	placement->entry = listing__site(listing, &listing->steps[0]);
+	return 0;
 }
 
 /*
@@ -56,7 +62,7 @@ static struct placement_site listing__entry(const struct listing *listing, enum 
  */
 static const struct step *listing__exit(const struct listing *listing, const struct step *at_return)
 {
-	const uint16_t pointers = 1 << RSP | 1 << RBP;
+	const uint32_t pointers = listing->code.machine->go_pointers;
 	const struct step *step = at_return;
 
 	/* Where a table's jump goes is not known. */
@@ -82,7 +88,7 @@ static uint32_t listing__deferred(const struct listing *listing, struct go_defer
 	unsigned int number = 0;
 	uint32_t covered = 0;
 
-	if (!listing->emulated)
+	if (!listing->emulated || !listing->code.machine->go_has_defers)
 		return 0;
 	for (size_t i = 0; i < listing->count && number < PLACEMENT_MAX_EXITS; i++) {
 		if (listing->steps[i].instruction.flow != FLOW_RETURN)
@@ -139,8 +145,13 @@ static int listing__exits(struct listing *listing, const struct elf_file *file, 
 		return -ENOTSUP;
 	}
 	placement->exit_kind = EXIT_SITES;
-	placement->exit_reason = early ? "emulated instructions before its returns"
-				       : "no emulated instruction before the return";
+	/* Of the returns; the first place may be the deferred function's. */
+	placement->exit_reason =
+		early ? "emulated instructions before its returns"
+		: placement->exit_count &&
+				placement->exits[placement->exit_count - 1].class == SITE_EMULATED
+			? "its returns, which are emulated"
+			: "no emulated instruction before the return";
 	return 0;
 }
 
@@ -165,12 +176,14 @@ int go_sites__find(const struct elf_file *file, int fd, const struct go_code *co
 	err = listing__read(&listing, file, fd, &found, emulated);
 	if (!err)
 		err = listing__exits(&listing, file, fd, found.address, &placement);
+	if (!err)
+		err = listing__entry(&listing, code->abi, &placement);
 	if (err)
 		goto out;
-	placement.entry = listing__entry(&listing, code->abi, &placement.entry_reason);
 	placement.uretprobe = listing__site(&listing, &listing.steps[0]);
 	placement.keeps_arguments =
-		go_arguments__are_kept(listing.code.code, listing.code.size, code->abi, ARGUMENTS);
+		listing.code.machine->go_keeps_arguments(listing.code.code, listing.code.size,
+							 code->abi, ARGUMENTS);
 	*ret_placement = placement;
 out:
 	if (listing.odd)

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine.h"
 #include "relocation.h"
 
 /* What is read of a table that says it is larger; and a region of it that is not read. */
@@ -59,12 +60,6 @@ static const char format_magic[] = {
 	[GO_TABLE_1_20] = (char)0xf1,
 };
 
-#if defined(__x86_64__)
-#define CODE_QUANTUM 1
-#elif defined(__aarch64__)
-#define CODE_QUANTUM 4
-#endif
-
 static uint32_t read32(const uint8_t *bytes)
 {
 	uint32_t value;
@@ -82,9 +77,11 @@ static uint64_t read64(const uint8_t *bytes)
 }
 
 /* Whether a table begins here; `bytes` are 8. */
-static bool is_magic(const uint8_t *bytes, enum go_table_format *ret_format)
+static bool is_magic(const struct elf_file *file, const uint8_t *bytes,
+		     enum go_table_format *ret_format)
 {
-	static const uint8_t rest[] = {0xff, 0xff, 0xff, 0, 0, CODE_QUANTUM, sizeof(uint64_t)};
+	const uint8_t quantum = elf_file__machine(file)->code_quantum;
+	const uint8_t rest[] = {0xff, 0xff, 0xff, 0, 0, quantum, sizeof(uint64_t)};
 	size_t i;
 
 	if (memcmp(bytes + 1, rest, sizeof(rest)) != 0)
@@ -155,7 +152,7 @@ static int go_table__read_header(struct go_table *table)
 	err = go_table__read(table, 0, magic, sizeof(magic));
 	if (err)
 		return err == -EBADMSG ? -ENOENT : err;
-	if (!is_magic(magic, &table->format))
+	if (!is_magic(table->file, magic, &table->format))
 		return -ENOENT;
 	present = table->format == GO_TABLE_1_2 ? 1 : WORDS;
 	for (i = 0; i < present; i++) {
@@ -291,7 +288,7 @@ int go_table__scan(const struct elf_file *file, const struct elf_part *part, uin
 		size -= size % STEP;
 		err = elf_file__read(file, part->offset + at, chunk, size);
 		for (i = 0; !err && i < size; i += STEP) {
-			if (!is_magic(chunk + i, &format))
+			if (!is_magic(file, chunk + i, &format))
 				continue;
 			rest.address = part->address + at + i;
 			rest.offset = part->offset + at + i;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * One machine instruction, reduced to what matters for placing probes. Internal to symbols/;
- * decoded by one file per architecture, used by placement.c, which knows no architecture.
+ * decoded by one file per machine (machine.h), used by placement.c and what is Go's, which know
+ * none.
  */
 #ifndef TLSTRACE_INSTRUCTION_H
 #define TLSTRACE_INSTRUCTION_H
@@ -46,7 +47,10 @@ enum memory_use {
 	MEMORY_ADDRESS, /* not touched: its address goes to .reg */
 };
 
-/* The memory that an instruction names, once at most. The stack of push and call is not meant. */
+/*
+ * The memory that an instruction names, once at most. The stack of push and call is not meant. Told
+ * of x86-64 alone.
+ */
 struct memory_operand {
 	enum memory_use use;
 	int8_t base;	  /* register; MEMORY_IN_CODE; -1: another, or there is an index too */
@@ -76,8 +80,8 @@ struct instruction {
 	/* The stack protector's check: the canary is read, and compared with. */
 	bool compares_canary;
 	int8_t canary_loaded_to; /* register, -1: none */
-	uint16_t registers_written;
 	uint16_t registers_compared;
+	uint32_t registers_written; /* by the machine's numbers */
 	struct memory_operand memory;
 };
 
@@ -85,7 +89,7 @@ struct instruction {
  * Decodes the instruction at code[at], at < size. 0; -EBADMSG when there is none, it does not end
  * before code[size], or it is of a kind that functions of ordinary programs do not have.
  */
-int instruction__decode(const uint8_t *code, size_t size, size_t at,
-			struct instruction *ret_instruction);
+typedef int instruction_decode_fn(const uint8_t *code, size_t size, size_t at,
+				  struct instruction *ret_instruction);
 
 #endif

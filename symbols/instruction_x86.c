@@ -3,9 +3,7 @@
  * x86-64 instructions, decoded by Zydis and reduced to struct instruction. Every register that
  * Zydis names as written, by name or implicitly, in part or on a condition, counts as written.
  */
-#if defined(__x86_64__)
-
-#include "instruction.h"
+#include "x86.h"
 
 #include <errno.h>
 #include <string.h>
@@ -14,9 +12,6 @@
 
 /* Where glibc, musl and bionic keep the canary: fs:0x28. */
 #define CANARY_OFFSET 0x28
-
-/* Numbers of registers as the hardware has them. */
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11 };
 
 /* The register of each integer argument (System V ABI), and those that a call may change. */
 static const uint8_t argument_registers[] = {RDI, RSI, RDX, RCX, R8, R9};
@@ -284,7 +279,7 @@ static bool note_flow(const ZydisDecodedInstruction *raw, const ZydisDecodedOper
 	}
 }
 
-int instruction__decode(const uint8_t *code, size_t size, size_t at, struct instruction *ret)
+int x86__decode(const uint8_t *code, size_t size, size_t at, struct instruction *ret)
 {
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 	struct instruction instruction = {.canary_loaded_to = -1};
@@ -331,5 +326,3 @@ int instruction__decode(const uint8_t *code, size_t size, size_t at, struct inst
 	*ret = instruction;
 	return 0;
 }
-
-#endif

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "instruction.h"
+#include "elf_file.h"
+#include "machine.h"
 
 enum {
 	MEM_RECV,
@@ -130,7 +131,7 @@ static bool code__jumps_between(const struct code_part *code, size_t from, size_
 	struct instruction instruction;
 
 	for (size_t at = 0; at < code->size; at += instruction.length) {
-		if (instruction__decode(code->code, code->size, at, &instruction))
+		if (code->machine->decode(code->code, code->size, at, &instruction))
 			break;
 		if ((instruction.flow == FLOW_JUMP || instruction.flow == FLOW_BRANCH) &&
 		    instruction.target > (int64_t)from && instruction.target <= (int64_t)to)
@@ -149,7 +150,7 @@ static size_t code__site_behind(const struct code_part *code, size_t from,
 	struct instruction instruction;
 
 	for (size_t at = from; at < code->size; at += instruction.length) {
-		if (instruction__decode(code->code, code->size, at, &instruction))
+		if (code->machine->decode(code->code, code->size, at, &instruction))
 			break;
 		if (emulated__covers(emulated, instruction.class))
 			return code__jumps_between(code, from, at) ? from : at;
@@ -175,7 +176,7 @@ static int file__calls(const struct elf_file *file, int fd, const struct elf_fun
 	if (err)
 		return err == -ENOMEM ? err : 0;
 	for (size_t at = 0; at < code.size; at += instruction.length) {
-		if (instruction__decode(code.code, code.size, at, &instruction))
+		if (code.machine->decode(code.code, code.size, at, &instruction))
 			break;
 		if (instruction.flow != FLOW_CALL || ret_calls->count == CALLS_MAX)
 			continue;
@@ -231,10 +232,10 @@ static bool file__is_stub(const struct elf_file *file, int fd, const struct elf_
 
 	if (function_code__read(file, fd, function, &code))
 		return false;
-	is_stub = instruction__decode(code.code, code.size, 0, &instruction);
+	is_stub = code.machine->decode(code.code, code.size, 0, &instruction);
 	if (!is_stub && instruction.is_landing) {
 		at = instruction.length;
-		is_stub = instruction__decode(code.code, code.size, at, &instruction);
+		is_stub = code.machine->decode(code.code, code.size, at, &instruction);
 	}
 	is_stub |= instruction.flow != FLOW_NEXT;
 	free(code.code);
@@ -297,8 +298,10 @@ int nghttp2_code__find(struct elf_file *file, int fd, const struct emulated *emu
 {
 	struct nghttp2_code code = {0};
 	struct search search = {0};
-	int err = elf_file__each_function(file, search__note, &search);
+	int err = -ENOENT;
 
+	if (elf_file__machine(file)->knows_c)
+		err = elf_file__each_function(file, search__note, &search);
 	if (!err)
 		err = file__table_at(file, fd, &search.functions[INFLATE_SIZE], &code.inflater_at);
 	if (!err)

@@ -38,7 +38,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "elf_file.h"
 #include "instruction.h"
+#include "machine.h"
 
 #define UNKNOWN INT32_MIN
 /* Deeper is taken for nonsense: no thread's stack is larger by default. */
@@ -87,6 +89,7 @@ struct graph {
 	uint8_t *code; /* the function, then its other parts, a byte between them */
 	size_t size;
 	const struct emulated *emulated;
+	instruction_decode_fn *decode;
 	struct part parts[PARTS_MAX]; /* the first is the function by its symbol */
 	unsigned int part_count;
 	struct step *steps; /* one for each byte */
@@ -122,7 +125,7 @@ struct emulated emulated__default(void)
 
 bool emulated__covers(const struct emulated *emulated, enum instruction_class instruction)
 {
-	return instruction != CLASS_OTHER && emulated->classes & 1U << instruction;
+	return instruction > CLASS_REFUSED && emulated->classes & 1U << instruction;
 }
 
 static bool state__same(const struct state *a, const struct state *b)
@@ -231,7 +234,7 @@ static bool graph__decode(struct graph *graph, uint32_t at)
 
 	if (step->is_decoded)
 		return true;
-	if (instruction__decode(graph->code, part->end, at, &step->instruction)) {
+	if (graph->decode(graph->code, part->end, at, &step->instruction)) {
 		graph->odd = "it has bytes that are no known instruction";
 		return false;
 	}
@@ -376,7 +379,7 @@ static bool part__has_unseen_code(const struct graph *graph, const struct part *
 			at++;
 			continue;
 		}
-		if (instruction__decode(graph->code, part->end, at, &instruction) ||
+		if (graph->decode(graph->code, part->end, at, &instruction) ||
 		    !instruction.is_padding)
 			return true;
 		at += instruction.length;
@@ -500,7 +503,7 @@ static int graph__new(struct graph *graph, const struct code_part *function,
 	struct code_part more;
 	int err;
 
-	*graph = (struct graph){.emulated = emulated};
+	*graph = (struct graph){.emulated = emulated, .decode = function->machine->decode};
 	err = graph__add(graph, function);
 	if (!err)
 		err = graph__analyse(graph);
@@ -942,6 +945,10 @@ int placement__find(const struct code_part *code, const struct code_source *sour
 
 	if (code->size == 0 || code->size > PLACEMENT_MAX_BYTES)
 		goto out;
+	if (!code->machine->knows_c) {
+		placement.entry_reason = placement.exit_reason = "not known for this machine";
+		goto out;
+	}
 	err = graph__new(&graph, code, emulated, source);
 	if (err)
 		goto out;
@@ -1006,6 +1013,7 @@ int function_code__read(const struct elf_file *file, int fd, const struct elf_fu
 		.code = code,
 		.size = function->size,
 		.file_offset = first,
+		.machine = elf_file__machine(file),
 	};
 	return 0;
 }

@@ -48,15 +48,18 @@
 
 /*
  * Instructions that kernels emulate, or may come to: what is tried (tracer/capture/emulation.h).
- * What one function of arch/x86/kernel/uprobes.c accepts together is one class.
+ * What one function of arch/x86/kernel/uprobes.c accepts together is one class. On arm64
+ * CLASS_BRANCH is all that arch/arm64/kernel/probes/decode-insn.c simulates, in all kernels alike:
+ * b, bl, b.cond, cbz, tbz, br, blr, ret and adr.
  */
 enum instruction_class {
-	CLASS_OTHER,  /* never taken for emulated */
-	CLASS_PUSH,   /* of a register: push_setup_xol_ops() */
-	CLASS_BRANCH, /* direct jump, conditional or not, call, 1-byte nop: branch_setup_xol_ops()
-		       */
-	CLASS_NOP5,   /* 5-byte nop, 6.18+ */
-	CLASS_STACK,  /* sub and add of a constant to the stack pointer */
+	CLASS_OTHER,   /* never taken for emulated */
+	CLASS_REFUSED, /* kernels refuse a probe there */
+	CLASS_PUSH,    /* of a register: push_setup_xol_ops() */
+	CLASS_BRANCH,  /* direct jump, conditional or not, call, 1-byte nop: branch_setup_xol_ops()
+			*/
+	CLASS_NOP5,    /* 5-byte nop, 6.18+ */
+	CLASS_STACK,   /* sub and add of a constant to the stack pointer */
 	CLASS_RETURN,
 	CLASS_ENDBR,
 	CLASS_COUNT,
@@ -122,6 +125,7 @@ struct code_part {
 	size_t size;
 	int64_t at; /* its first byte's distance from the function's: 0 for the function itself */
 	uint64_t file_offset;
+	const struct machine *machine; /* whose code it is (machine.h) */
 };
 
 /* Where code is to be had that a function's symbol does not span: its cold part. */

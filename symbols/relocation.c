@@ -7,11 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#define RELATIVE R_X86_64_RELATIVE
-#elif defined(__aarch64__)
-#define RELATIVE R_AARCH64_RELATIVE
-#endif
+#include "machine.h"
 
 #define CHUNK_BYTES (1 << 16)
 
@@ -71,6 +67,7 @@ static int find_relocations(const struct elf_file *file, uint64_t *ret_address, 
 static int each_relocation(const struct elf_file *file, relocation_fn *fn, void *context)
 {
 	enum { COUNT = CHUNK_BYTES / sizeof(Elf64_Rela) };
+	const uint32_t relative = elf_file__machine(file)->relative_relocation;
 	uint64_t address, size;
 	Elf64_Rela *chunk;
 	size_t count, i;
@@ -87,7 +84,7 @@ static int each_relocation(const struct elf_file *file, relocation_fn *fn, void 
 		size -= count * sizeof(*chunk);
 		err = elf_file__read_memory(file, address, chunk, count * sizeof(*chunk));
 		for (i = 0; i < count && !err; i++)
-			if (ELF64_R_TYPE(chunk[i].r_info) == RELATIVE)
+			if (ELF64_R_TYPE(chunk[i].r_info) == relative)
 				err = fn(context, chunk[i].r_offset, (uint64_t)chunk[i].r_addend);
 	}
 	free(chunk);

@@ -49,11 +49,15 @@ golden: all
 	@mkdir -p $(RESULTS)
 	TLSTRACE=$(O)/tlstrace tests/golden/run --results $(RESULTS)/golden.txt
 
-test-e2e: all
+# Reads Go programs of machines other than this.
+$(O)/go-sites: $(call obj,tests/go/sites.c) $(O)/libsymbols.a
+	$(CC) $(LDFLAGS) -o $@ $^ -lelf -lZydis
+
+test-e2e: all $(O)/go-sites
 	@mkdir -p $(RESULTS)
 	tests/e2e/run.py --tlstrace $(O)/tlstrace --results $(RESULTS)/e2e.txt
 
-test-go: all
+test-go: all $(O)/go-sites
 	@mkdir -p $(RESULTS)
 	TLSTRACE_GO_SUITES=all tests/e2e/run.py --tlstrace $(O)/tlstrace \
 		--results $(RESULTS)/go.txt 'go.*'

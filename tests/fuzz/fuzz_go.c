@@ -4,6 +4,7 @@
  * what is changed in it: a place in two bytes, how many, and the bytes. What is told of it has to
  * be within the file.
  */
+#include "elf_file.h"
 #include "go.h"
 #include "go_image.h"
 
@@ -40,7 +41,7 @@ static void check(int fd)
 	struct go_code code;
 	int f;
 
-	if (elf_file__open(fd, &file))
+	if (elf_file__open_any(fd, &file))
 		return;
 	if (!elf_file__go_code(file, &code)) {
 		if (!code.has_tls || !code.found_by)

@@ -50,7 +50,51 @@ static const uint8_t code_stack[] = {0x64, 0x48, 0x8b, 0x0c, 0x25, 0xf8, 0xff, 0
 				     0x83, 0xec, 0x18, 0x48, 0x83, 0xc4, 0x18, 0xc3,
 				     0xe8, 0xff, 0x0f, 0,    0,	   0xeb, 0xe1};
 
+/* ldr x16, [x28, #16]; cmp sp, x16; b.ls 1f; str x30, [sp, #-32]!; ldr x30, [sp], #32; ret;
+ * 1: bl .; b 0 */
+static const uint8_t arm64_registers[] = {
+	0x90, 0x0b, 0x40, 0xf9, 0xff, 0x63, 0x30, 0xeb, 0x89, 0x00, 0x00,
+	0x54, 0xfe, 0x0f, 0x1e, 0xf8, 0xfe, 0x07, 0x42, 0xf8, 0xc0, 0x03,
+	0x5f, 0xd6, 0x00, 0x04, 0x00, 0x94, 0xf9, 0xff, 0xff, 0x17,
+};
+
+/* ldr x1, [x28, #16]; mov x2, sp; cmp x2, x1; b.ls 1f; and as above */
+static const uint8_t arm64_stack[] = {
+	0x81, 0x0b, 0x40, 0xf9, 0xe2, 0x03, 0x00, 0x91, 0x5f, 0x00, 0x01, 0xeb,
+	0x89, 0x00, 0x00, 0x54, 0xfe, 0x0f, 0x1e, 0xf8, 0xfe, 0x07, 0x42, 0xf8,
+	0xc0, 0x03, 0x5f, 0xd6, 0x00, 0x04, 0x00, 0x94, 0xf8, 0xff, 0xff, 0x17,
+};
+
+/* What functions begin and end with, and is between them. */
+static const struct image_machine {
+	const uint8_t *registers, *stack;
+	size_t registers_size, stack_size;
+	uint32_t relative;
+	uint16_t number;
+	uint8_t quantum, padding;
+} image_x86_64 =
+	{
+		.registers = code_registers,
+		.stack = code_stack,
+		.registers_size = sizeof(code_registers),
+		.stack_size = sizeof(code_stack),
+		.relative = R_X86_64_RELATIVE,
+		.number = EM_X86_64,
+		.quantum = 1,
+		.padding = 0xcc,
+},
+  image_arm64 = {
+	  .registers = arm64_registers,
+	  .stack = arm64_stack,
+	  .registers_size = sizeof(arm64_registers),
+	  .stack_size = sizeof(arm64_stack),
+	  .relative = R_AARCH64_RELATIVE,
+	  .number = EM_AARCH64,
+	  .quantum = 4,
+};
+
 struct maker {
+	const struct image_machine *machine;
 	struct go_image *image;
 	enum go_table_format format;
 	unsigned int flags;
@@ -80,7 +124,7 @@ static void put_pointer(struct maker *maker, size_t at, uint64_t value)
 	struct go_image *image = maker->image;
 	Elf64_Rela relocation = {
 		.r_offset = GO_IMAGE_ADDRESS + at,
-		.r_info = ELF64_R_INFO(0, R_X86_64_RELATIVE),
+		.r_info = ELF64_R_INFO(0, maker->machine->relative),
 		.r_addend = (Elf64_Sxword)value,
 	};
 
@@ -116,7 +160,7 @@ static void put_headers(struct maker *maker)
 	Elf64_Ehdr header = {
 		.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
 		.e_type = ET_DYN,
-		.e_machine = EM_X86_64,
+		.e_machine = maker->machine->number,
 		.e_version = EV_CURRENT,
 		.e_phoff = sizeof(header),
 		.e_ehsize = sizeof(header),
@@ -246,14 +290,17 @@ static uint64_t end_of(const struct go_image *image)
 static void put_code(struct maker *maker)
 {
 	struct go_image *image = maker->image;
+	const struct image_machine *machine = maker->machine;
 	const bool on_stack = maker->flags & GO_IMAGE_STACK_ABI;
 	unsigned int n;
 
-	memset(image->bytes + TEXT_AT, 0xcc, GO_IMAGE_TEXT_BYTES);
+	image->padding = machine->padding;
+	memset(image->bytes + TEXT_AT, image->padding, GO_IMAGE_TEXT_BYTES);
 	image->count = OTHERS + GO_FUNCTION_COUNT;
 	for (n = 0; n < image->count; n++) {
-		put(image, TEXT_AT + n * FUNCTION_BYTES, on_stack ? code_stack : code_registers,
-		    on_stack ? sizeof(code_stack) : sizeof(code_registers));
+		put(image, TEXT_AT + n * FUNCTION_BYTES,
+		    on_stack ? machine->stack : machine->registers,
+		    on_stack ? machine->stack_size : machine->registers_size);
 		if (n >= OTHERS)
 			image->functions[n == image->count - 1 ? 0 : n - OTHERS + 1] =
 				address_of(n);
@@ -357,7 +404,8 @@ static void put_new_table(struct maker *maker)
 static void put_table(struct maker *maker)
 {
 	static const uint8_t magics[] = {0xfb, 0xfa, 0xf0, 0xf1};
-	const uint8_t magic[] = {magics[maker->format], 0xff, 0xff, 0xff, 0, 0, 1, 8};
+	const uint8_t magic[] = {magics[maker->format],	  0xff, 0xff, 0xff, 0, 0,
+				 maker->machine->quantum, 8};
 
 	put(maker->image, TABLE_AT, magic, sizeof(magic));
 	if (maker->format == GO_TABLE_1_2)
@@ -404,7 +452,12 @@ static void put_data(struct maker *maker)
 
 void go_image__make(struct go_image *image, enum go_table_format format, unsigned int flags)
 {
-	struct maker maker = {.image = image, .format = format, .flags = flags};
+	struct maker maker = {
+		.machine = flags & GO_IMAGE_ARM64 ? &image_arm64 : &image_x86_64,
+		.image = image,
+		.format = format,
+		.flags = flags,
+	};
 
 	memset(image, 0, sizeof(*image));
 	put_headers(&maker);
@@ -421,7 +474,7 @@ void go_image__set_code(struct go_image *image, const uint8_t *code, size_t size
 
 	if (size > GO_IMAGE_CODE_BYTES)
 		abort();
-	memset(image->bytes + at, 0xcc, GO_IMAGE_CODE_BYTES);
+	memset(image->bytes + at, image->padding, GO_IMAGE_CODE_BYTES);
 	put(image, at, code, size);
 }
 

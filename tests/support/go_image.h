@@ -17,7 +17,8 @@ enum go_image_flags {
 	GO_IMAGE_NO_BUILD_INFO = 1 << 7,
 	GO_IMAGE_NO_TLS = 1 << 8,
 	GO_IMAGE_STACK_ABI = 1 << 9,
-	GO_IMAGE_FLAGS_END = 1 << 10,
+	GO_IMAGE_ARM64 = 1 << 10, /* else x86-64 */
+	GO_IMAGE_FLAGS_END = 1 << 11,
 };
 
 enum {
@@ -41,6 +42,7 @@ struct go_image {
 	size_t descriptions_at; /* of its functions, one behind the other; 1.16 and later */
 	size_t relocations;	/* their number */
 	unsigned int count;	/* of functions */
+	uint8_t padding;	/* between functions */
 };
 
 void go_image__make(struct go_image *image, enum go_table_format format, unsigned int flags);

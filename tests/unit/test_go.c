@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "elf_file.h"
 #include "failing_alloc.h"
 #include "go.h"
 #include "go_image.h"
@@ -28,7 +29,7 @@ static const struct emulated usual = {.classes = 1U << CLASS_PUSH | 1U << CLASS_
 static int code_of_fd(int fd, struct go_code *ret_code)
 {
 	struct elf_file *file;
-	int err = elf_file__open(fd, &file);
+	int err = elf_file__open_any(fd, &file);
 
 	if (err)
 		return err;
@@ -57,7 +58,7 @@ static int sites_of(const struct go_image *image, enum go_function function,
 	struct go_code code;
 	int fd = go_image__open(image, sizeof(image->bytes)), err;
 
-	cr_assert_eq(elf_file__open(fd, &file), 0);
+	cr_assert_eq(elf_file__open_any(fd, &file), 0);
 	cr_assert_eq(elf_file__go_code(file, &code), 0);
 	err = go_sites__find(file, fd, &code, function, emulated, ret_placement);
 	elf_file__close(file);
@@ -212,7 +213,7 @@ static void expect_sane(const struct go_image *image, size_t size, const char *w
 	struct placement placement;
 	struct elf_file *file;
 	struct go_code code;
-	int fd = go_image__open(image, size), err = elf_file__open(fd, &file);
+	int fd = go_image__open(image, size), err = elf_file__open_any(fd, &file);
 
 	if (err) {
 		close(fd);
@@ -240,6 +241,7 @@ static const unsigned int forms[] = {
 	GO_IMAGE_RELOCATED | GO_IMAGE_NO_SECTIONS | GO_IMAGE_OLD_BUILD_INFO,
 	GO_IMAGE_RELOCATED | GO_IMAGE_TEXT_IN_MODULE,
 	GO_IMAGE_TEXT_IN_MODULE | GO_IMAGE_NO_MODULE_SECTION | GO_IMAGE_NO_TABLE_SECTION,
+	GO_IMAGE_ARM64,
 };
 
 #define FORMS (sizeof(forms) / sizeof(forms[0]))
@@ -406,7 +408,7 @@ Test(go, every_failed_allocation_is_reported)
 		go_image__make(&image, GO_TABLE_1_20, forms[i]);
 		fd = go_image__open(&image, sizeof(image.bytes));
 		for (n = 0;; n++) {
-			cr_assert_eq(elf_file__open(fd, &file), 0);
+			cr_assert_eq(elf_file__open_any(fd, &file), 0);
 			failing_alloc__arm(n);
 			err = elf_file__go_code(file, &code);
 			if (!failing_alloc__disarm())
@@ -649,7 +651,7 @@ Test(go, a_real_program_has_the_returns_of_objdump)
 	int fd = open(GO_PROGRAM, O_RDONLY | O_CLOEXEC);
 
 	cr_assert_geq(fd, 0, "%s, see scripts/setup", GO_PROGRAM);
-	cr_assert_eq(elf_file__open(fd, &file), 0);
+	cr_assert_eq(elf_file__open_any(fd, &file), 0);
 	cr_assert_eq(elf_file__go_code(file, &code), 0);
 	cr_expect(strncmp(code.version, "go1.", 4) == 0, "%s", code.version);
 	cr_expect_not(code.has_symbols);

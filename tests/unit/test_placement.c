@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "failing_alloc.h"
+#include "machine.h"
 #include "placement.h"
 
 #define FILE_OFFSET 0x1000
@@ -42,6 +43,7 @@ static struct code_part copy_of(const uint8_t *start, size_t size)
 		.code = malloc(size ? size : 1),
 		.size = size,
 		.file_offset = FILE_OFFSET,
+		.machine = &machine_x86_64,
 	};
 
 	cr_assert(part.code);
@@ -291,6 +293,7 @@ Test(placement, what_the_kernel_emulates_is_up_to_it)
 	cr_expect(emulated__covers(&usual, CLASS_PUSH));
 	cr_expect_not(emulated__covers(&usual, CLASS_RETURN));
 	cr_expect_not(emulated__covers(&all, CLASS_OTHER));
+	cr_expect_not(emulated__covers(&all, CLASS_REFUSED));
 	cr_expect_eq(emulated__default().classes, usual.classes);
 }
 

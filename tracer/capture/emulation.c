@@ -33,6 +33,12 @@ __asm__(".pushsection .text\n"
 	/* clang-format on */
 	".popsection\n");
 
+static const char *const class_names[CLASS_COUNT] = {
+	[CLASS_PUSH] = "push",	     [CLASS_BRANCH] = "jump, call, nop",
+	[CLASS_NOP5] = "5-byte nop", [CLASS_STACK] = "sub and add of the stack pointer",
+	[CLASS_RETURN] = "ret",	     [CLASS_ENDBR] = "endbr64",
+};
+
 struct sample {
 	enum instruction_class class;
 	void (*run)(void);
@@ -191,6 +197,11 @@ bool uretprobe__is_safe(void)
 
 #else
 
+static const char *const class_names[CLASS_COUNT] = {
+	[CLASS_OTHER] = "all else",
+	[CLASS_BRANCH] = "branch, call, return, address",
+};
+
 bool uretprobe__is_safe(void)
 {
 	return true;
@@ -202,3 +213,8 @@ int emulation__try(struct emulated *ret_emulated)
 }
 
 #endif
+
+const char *emulation__class_name(enum instruction_class class)
+{
+	return class_names[class];
+}

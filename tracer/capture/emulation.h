@@ -19,6 +19,9 @@
  */
 int emulation__try(struct emulated *ret_emulated);
 
+/* The instructions of a class on this machine, for people; NULL when it has none of them. */
+const char *emulation__class_name(enum instruction_class class);
+
 /*
  * Whether a process confined by seccomp lives through a uretprobe: kernels 6.11 to 6.13 return from
  * one by a system call that a filter kills for (systemd issue 34615). Tried on a child of ours; the

@@ -68,21 +68,17 @@ static const char *remedy(int err)
 
 /* ---- the kernel ---- */
 
-static const char *const class_names[CLASS_COUNT] = {
-	[CLASS_PUSH] = "push",	     [CLASS_BRANCH] = "jump, call, nop",
-	[CLASS_NOP5] = "5-byte nop", [CLASS_STACK] = "sub and add of the stack pointer",
-	[CLASS_RETURN] = "ret",	     [CLASS_ENDBR] = "endbr64",
-};
-
 static void print_classes(const char *name, const struct emulated *emulated, bool covered)
 {
 	const char *separator = "";
 
 	printf("%-16s ", name);
 	for (int class = 0; class < CLASS_COUNT; class ++) {
-		if (!class_names[class] || emulated__covers(emulated, class) != covered)
+		const char *instructions = emulation__class_name(class);
+
+		if (!instructions || emulated__covers(emulated, class) != covered)
 			continue;
-		printf("%s%s", separator, class_names[class]);
+		printf("%s%s", separator, instructions);
 		separator = ", ";
 	}
 	printf("%s\n", *separator ? "" : "nothing");
@@ -387,9 +383,7 @@ static void explain_go(struct explanation *explanation, const struct mapped_file
 	     code.version[0] ? code.version : "Go, of a version that it does not tell");
 	fact("  stripped", "%s", code.has_symbols ? "no" : "yes");
 	fact("  found by", "%s", code.found_by);
-	fact("  arguments", "%s",
-	     code.abi == GO_ABI_STACK ? "on the stack (up to Go 1.16)"
-				      : "in registers (from Go 1.17 on)");
+	fact("  arguments", "%s", code.abi == GO_ABI_STACK ? "on the stack" : "in registers");
 	explanation->tls_files++;
 	explain_go_functions(explanation, mapped, elf, &code);
 }

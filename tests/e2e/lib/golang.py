@@ -34,6 +34,9 @@ FORMS = {
     "pie": (["-buildmode=pie", "-ldflags=-s -w"], {"CGO_ENABLED": "0"}),
     "cgo": (["-ldflags=-linkmode=external"], {"CGO_ENABLED": "1"}),
 }
+# The same for arm64: not to be run here, but to be read.
+FOREIGN_FORMS = {f"arm64_{form}": (arguments, {**environment, "GOARCH": "arm64"})
+                 for form, (arguments, environment) in FORMS.items() if form != "cgo"}
 
 
 def _is_wanted(suite):
@@ -46,6 +49,10 @@ BUILDS = [("1.19", form) for form in FORMS] + [(PATH, "stripped")] + [
     (version, form) for suite, versions in SUITES.items()
     if suite != "bookworm" and suite not in UNWANTED
     for version in versions for form in ("stripped", "pie")]
+FOREIGN_BUILDS = [("1.19", form) for form in FOREIGN_FORMS] + [
+    (version, form) for suite, versions in SUITES.items()
+    if suite != "bookworm" and suite not in UNWANTED
+    for version in versions for form in FOREIGN_FORMS]
 # The client's suite, the server's.
 LOADS = {suite: both for suite, both in {
     "bookworm": ("bookworm", "bookworm"), "bullseye": ("bullseye", "bookworm"),
@@ -89,7 +96,7 @@ def identity(version):
 
 def program(version, form):
     """The path of targets/go in this form, whether or not it has been built."""
-    arguments, environment = FORMS[form]
+    arguments, environment = {**FORMS, **FOREIGN_FORMS}[form]
     with open(SOURCE, "rb") as file:
         content = file.read()
     key = json.dumps([identity(version), arguments, environment, content.decode()])
@@ -99,7 +106,7 @@ def program(version, form):
 
 def _build(version, form, path):
     tool, root = _tool(version)
-    arguments, environment = FORMS[form]
+    arguments, environment = {**FORMS, **FOREIGN_FORMS}[form]
     # Nothing of the user's settings, and no network.
     environment = {**os.environ, **environment, "GOENV": "off", "GOFLAGS": "", "GOPROXY": "off",
                    "GOTOOLCHAIN": "local", **({"GOROOT": root} if root else {})}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Exits in deferred functions. See go_defers.h.
+ * Exits in deferred functions, on x86-64. See go_defers.h.
  */
 #include "go_defers.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include "x86.h"
 
 #define WORD 8
 /* Of a deferred function, as much as its check and what that leads to may have. */
@@ -182,7 +184,7 @@ static bool begins_anew(const struct code_part *code, int64_t at)
 	struct instruction instruction;
 
 	for (bool called = false; at >= 0 && at < (int64_t)code->size; at += instruction.length) {
-		if (instruction__decode(code->code, code->size, (size_t)at, &instruction))
+		if (x86__decode(code->code, code->size, (size_t)at, &instruction))
 			return false;
 		if (instruction.flow == FLOW_JUMP)
 			return called && instruction.target == 0;
@@ -202,7 +204,7 @@ static int find_check(const struct code_part *code, const struct emulated *emula
 	struct instruction instruction;
 
 	for (size_t at = 0; at < code->size; at += instruction.length) {
-		if (instruction__decode(code->code, code->size, at, &instruction))
+		if (x86__decode(code->code, code->size, at, &instruction))
 			return -ENOENT;
 		if (instruction.flow == FLOW_BRANCH) {
 			*ret_at = at;
