@@ -205,7 +205,6 @@ static int watch(int epoll_fd, int fd, uint32_t events)
 /* What the loop waits for, but for the ring. The signals are blocked already. */
 static int trace__prepare_waiting(struct trace *trace, const sigset_t *signals)
 {
-	struct itimerspec timer = {0};
 	int err;
 
 	trace->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -215,11 +214,7 @@ static int trace__prepare_waiting(struct trace *trace, const sigset_t *signals)
 		err = -errno;
 		goto out;
 	}
-	timer.it_value.tv_sec = trace->options->duration_ns / 1000000000;
-	timer.it_value.tv_nsec = trace->options->duration_ns % 1000000000;
-	err = timerfd_settime(trace->timer_fd, 0, &timer, NULL) ? -errno : 0;
-	if (!err)
-		err = watch(trace->epoll_fd, trace->signal_fd, EPOLLIN);
+	err = watch(trace->epoll_fd, trace->signal_fd, EPOLLIN);
 	if (!err)
 		err = watch(trace->epoll_fd, trace->timer_fd, EPOLLIN);
 out:
@@ -277,10 +272,17 @@ static int trace__attach(struct trace *trace)
 	return STATUS_DONE;
 }
 
-static void trace__say_ready(const struct trace *trace)
+/* The time that -d gives is one of tracing: it begins when all is attached. */
+static void trace__begin(const struct trace *trace)
 {
 	const struct options *options = trace->options;
+	const struct itimerspec timer = {
+		.it_value.tv_sec = (time_t)(options->duration_ns / 1000000000),
+		.it_value.tv_nsec = (long)(options->duration_ns % 1000000000),
+	};
 
+	/* It can fail for wrong arguments alone. */
+	timerfd_settime(trace->timer_fd, 0, &timer, NULL);
 	if (options->command)
 		log_notice("ready: tracing %s", options->command[0]);
 	else
@@ -455,7 +457,7 @@ int trace__run(const struct options *options)
 			command__cancel(&trace.command);
 		goto out;
 	}
-	trace__say_ready(&trace);
+	trace__begin(&trace);
 	if (options->command)
 		command__go(&trace.command);
 	trace__loop(&trace);
