@@ -60,7 +60,7 @@ test-e2e: all $(O)/go-sites
 test-go: all $(O)/go-sites
 	@mkdir -p $(RESULTS)
 	TLSTRACE_GO_SUITES=all tests/e2e/run.py --tlstrace $(O)/tlstrace \
-		--results $(RESULTS)/go.txt 'go.*'
+		--results $(RESULTS)/go.txt 'go.*' 'go_odd.*' 'go_arm64.*'
 
 soak-go: all
 	tests/soak/go.py --tlstrace $(O)/tlstrace

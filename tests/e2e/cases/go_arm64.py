@@ -98,7 +98,7 @@ def _register(version, form):
         _sites_are_those_of_the_disassembler(test, version, form)
     run.__module__ = __name__
     run.__name__ = f"sites_{version.replace('.', '_')}_{form}"
-    case(f"go {version} {form}", limit=LIMIT_SECONDS)(run)
+    case("go-sites", f"go {version} {form}", limit=LIMIT_SECONDS)(run)
 
 
 for _version, _form in golang.FOREIGN_BUILDS:

@@ -118,6 +118,7 @@ FINDERS = {
     "root": _root, "ipv6": _ipv6, "recording": _recording,
     "tls_objects": _objects, "netns": _network_namespace, "webrick": _webrick,
     "tls_client": _shared_client, "tls_client_static": _static_client,
+    "go-sites": lambda program, _: _program(os.path.join(os.path.dirname(program), "go-sites")),
     "nginx": lambda *_: _program("/usr/sbin/nginx"),
     "curl": lambda *_: _program("/usr/bin/curl"),
     "node": lambda *_: _program("/usr/bin/node"),
