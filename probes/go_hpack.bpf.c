@@ -257,6 +257,6 @@ static __always_inline int go_written(struct pt_regs *ctx, const struct go_frame
 	return 0;
 }
 
-GO_PROBE(go_decode, go_decode(ctx, &frame))
-GO_PROBE(go_encode, go_encode(ctx, &frame))
-GO_PROBE(go_written, go_written(ctx, &frame))
+GO_PROBE(go_hpack_decode, go_decode(ctx, &frame))
+GO_PROBE(go_hpack_encode, go_encode(ctx, &frame))
+GO_PROBE(go_hpack_written, go_written(ctx, &frame))

@@ -167,6 +167,19 @@ static void capture__attach_tls(struct capture *capture, struct file *file,
 	log_verbose("%s: %s, %u probes", mapped->path, tls_library__name(code.library), count);
 }
 
+/* Says which part of the system is missing, and what to do. The exit status. */
+static int say_cannot(const char *step, int err)
+{
+	if (err == -EPERM || err == -EACCES)
+		log_error("cannot %s: %s; run it as root, or with the capabilities CAP_BPF, "
+			  "CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_RESOURCE",
+			  step, strerror(-err));
+	else
+		log_error("cannot %s on this kernel: %s; tlstrace --check says what is missing",
+			  step, strerror(-err));
+	return 3;
+}
+
 /* Puts probes on the functions of Go's crypto/tls in the file. */
 static void capture__attach_go(struct capture *capture, struct file *file,
 			       const struct mapped_file *mapped, struct elf_file *elf)
@@ -190,6 +203,11 @@ static void capture__attach_go(struct capture *capture, struct file *file,
 		log_warning("%s: cannot place probes in %s: %s", mapped->path,
 			    go_function__name(odd),
 			    sites.placement[odd].exit_reason ?: strerror(-err));
+		return;
+	}
+	err = probe_set__load_go(capture->probes, code.abi);
+	if (err) {
+		say_cannot("load BPF programs for Go", err);
 		return;
 	}
 	err = probe_set__attach_go(capture->probes, mapped->link, code.abi, &sites, &count);
@@ -900,19 +918,6 @@ static void capture__sweep(struct capture *capture)
 }
 
 /* ---- the whole ---- */
-
-/* Says which part of the system is missing, and what to do. The exit status. */
-static int say_cannot(const char *step, int err)
-{
-	if (err == -EPERM || err == -EACCES)
-		log_error("cannot %s: %s; run it as root, or with the capabilities CAP_BPF, "
-			  "CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_RESOURCE",
-			  step, strerror(-err));
-	else
-		log_error("cannot %s on this kernel: %s; tlstrace --check says what is missing",
-			  step, strerror(-err));
-	return 3;
-}
 
 static int capture__check_namespace(struct capture *capture)
 {
