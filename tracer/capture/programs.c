@@ -186,6 +186,7 @@ static void programs__configure(struct programs *programs, const struct programs
 	if (trial__helper(BPF_FUNC_user_ringbuf_drain)) {
 		bpf_map__set_map_flags(bpf->maps.directives, 0);
 		bpf_map__set_map_flags(bpf->maps.threads, 0);
+		bpf_map__set_map_flags(bpf->maps.connections, 0);
 		bpf_map__set_max_entries(bpf->maps.threads, THREADS_MAX);
 	}
 	bpf_program__set_autoload(programs->can_walk ? bpf->progs.commit_plain
