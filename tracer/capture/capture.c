@@ -17,6 +17,7 @@
 #include <uthash.h>
 
 #include "capture/changes.h"
+#include "capture/closing.h"
 #include "capture/closure.h"
 #include "capture/emulation.h"
 #include "capture/tables.h"
@@ -1011,10 +1012,10 @@ void capture__free(struct capture *capture)
 		capture__release(capture, process->pid);
 		capture__remove_process(capture, process);
 	}
+	if (capture->changes >= 0)
+		closing__begin(capture->changes);
 	tables__free(capture->tables);
 	probe_set__free(capture->probes);
-	if (capture->changes >= 0)
-		close(capture->changes);
 	HASH_ITER(hh, capture->files, file, next_file)
 	{
 		HASH_DELETE(hh, capture->files, file);
