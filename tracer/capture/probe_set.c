@@ -16,8 +16,6 @@
 #include "log.h"
 #include "probes.skel.h"
 
-#define LINKS (3 + BACKEND_PROGRAMS)
-
 /* Attempts at reading one HPACK table. */
 #define WISH_TRIES 8
 
@@ -34,6 +32,22 @@ static void uprobe_list__detach(struct uprobe_list *list, size_t count)
 	list->count = count;
 }
 
+/* Makes room for one more. 0 or -ENOMEM. */
+static int uprobe_list__make_room(struct uprobe_list *list)
+{
+	size_t capacity = list->capacity ? list->capacity * 2 : 4;
+	struct uprobe *probes;
+
+	if (list->count < list->capacity)
+		return 0;
+	probes = realloc(list->probes, capacity * sizeof(*probes));
+	if (!probes)
+		return -ENOMEM;
+	list->probes = probes;
+	list->capacity = capacity;
+	return 0;
+}
+
 /* Detached by a thread of their own: it takes a grace period, in which the ring would fill. */
 struct process_probes {
 	struct uprobe_list list;
@@ -45,11 +59,9 @@ struct probe_set {
 	struct programs *programs;
 	struct tlstrace_bpf *bpf; /* of these, the common ones, and the maps */
 	struct ring_buffer *ring;
-	bool multi;		       /* uprobe_multi links */
-	uint32_t reads_noted;	       /* how often the probes were told to note what is read */
-	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
-	size_t link_count;
-	struct uprobe_list uprobes; /* of all processes */
+	bool multi;		    /* uprobe_multi links */
+	uint32_t reads_noted;	    /* how often the probes were told to note what is read */
+	struct uprobe_list uprobes; /* of all processes; and what watches these and sockets */
 	struct process_probes *detaching;
 	record_fn *record;
 	void *context;
@@ -65,11 +77,16 @@ static int on_record(void *context, void *data, size_t size)
 
 static int probe_set__attach(struct probe_set *set, struct bpf_program *program)
 {
-	struct bpf_link *link = bpf_program__attach(program);
+	int err = uprobe_list__make_room(&set->uprobes);
+	struct bpf_link *link;
 
+	if (err)
+		return err;
+	link = bpf_program__attach(program);
 	if (!link)
 		return -errno;
-	set->links[set->link_count++] = link;
+	/* No uprobe, but it is detached like one, and at the same time: fexit takes 0.1 s. */
+	set->uprobes.probes[set->uprobes.count++] = (struct uprobe){.link_fd = -1, .link = link};
 	return 0;
 }
 
@@ -205,8 +222,6 @@ void probe_set__free(struct probe_set *set)
 	probe_set__reap(set, true);
 	uprobe_list__detach(&set->uprobes, 0);
 	free(set->uprobes.probes);
-	while (set->link_count)
-		bpf_link__destroy(set->links[--set->link_count]);
 	ring_buffer__free(set->ring);
 	programs__free(set->programs);
 	free(set);
@@ -285,17 +300,10 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct uprobe_list *l
 				    uint64_t cookie)
 {
 	bool have_cookie = set->bpf->rodata->have_cookie;
-	size_t capacity = list->capacity ? list->capacity * 2 : 4;
-	struct uprobe *probes;
-	int err;
+	int err = uprobe_list__make_room(list);
 
-	if (list->count == list->capacity) {
-		probes = realloc(list->probes, capacity * sizeof(*probes));
-		if (!probes)
-			return -ENOMEM;
-		list->probes = probes;
-		list->capacity = capacity;
-	}
+	if (err)
+		return err;
 	/* Without cookies, programs take their place for granted, and libbpf refuses any but 0. */
 	err = uprobe__attach(program, set->multi, is_return, target->path, target->pid, offset,
 			     have_cookie ? cookie : 0, &list->probes[list->count]);
