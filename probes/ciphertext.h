@@ -101,19 +101,24 @@ static __always_inline void connection_found(struct connection_state *state, __u
 static __always_inline __u32 record_at(__u64 data, __u64 size, struct record_key *ret_key,
 				       bool *ret_is_ciphertext)
 {
-	__u8 head[TLS_HEADER_BYTES + FINGERPRINT_BYTES];
+	struct {
+		__u8 pad[3]; /* so that the fingerprint is aligned, and copied by words */
+		__u8 header[TLS_HEADER_BYTES];
+		__u8 fingerprint[FINGERPRINT_BYTES];
+	} record __attribute__((aligned(8)));
+	const __u32 head_bytes = TLS_HEADER_BYTES + FINGERPRINT_BYTES;
 	__u32 payload;
 
-	if (size < sizeof(head) || bpf_probe_read_user(head, sizeof(head), (void *)data))
+	if (size < head_bytes || bpf_probe_read_user(record.header, head_bytes, (void *)data))
 		return 0;
-	payload = tls_payload_bytes(head);
+	payload = tls_payload_bytes(record.header);
 	if (payload < FINGERPRINT_BYTES)
 		return 0;
 	/* A handshake's records are in the clear, and may be the same for all connections. */
-	*ret_is_ciphertext = head[0] == TLS_APPLICATION_DATA;
+	*ret_is_ciphertext = record.header[0] == TLS_APPLICATION_DATA;
 	ret_key->pid = current_pid();
 	ret_key->pad = 0;
-	__builtin_memcpy(ret_key->fingerprint, head + TLS_HEADER_BYTES, FINGERPRINT_BYTES);
+	__builtin_memcpy(ret_key->fingerprint, record.fingerprint, FINGERPRINT_BYTES);
 	return payload;
 }
 

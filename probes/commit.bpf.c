@@ -111,12 +111,9 @@ static __always_inline void settle_tcp(const struct connection_state *state, str
 		}                                                                                  \
 	} while (0)
 
-/*
- * Reports the next piece of what the call moved: `moved` bytes, of which `captured` are read. Not
- * inline: its paths end where it returns, and are not multiplied by those of each turn of a loop.
- */
-static __noinline void report_piece(struct connection_state *state, struct call *call,
-				    __u8 direction, __u32 moved, __u32 captured)
+/* Reports the next piece of what the call moved: `moved` bytes, of which `captured` are read. */
+static __always_inline void report_next(struct connection_state *state, struct call *call,
+					__u8 direction, __u32 moved, __u32 captured, bool can_loop)
 {
 	void *source = (void *)(call->buffer + call->reported);
 	__u8 flags = (state->flags & WIRE_FROM_START) |
@@ -137,7 +134,7 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 		RESERVE_AND_READ(record, source, captured, read_failed, 2048);
 	else if (captured <= 4096)
 		RESERVE_AND_READ(record, source, captured, read_failed, 4096);
-	else if (captured <= PIECE_BYTES)
+	else if (can_loop || captured <= PIECE_BYTES)
 		RESERVE_AND_READ(record, source, captured, read_failed, PIECE_BYTES);
 	else
 		RESERVE_AND_READ(record, source, captured, read_failed, LARGE_PIECE_BYTES);
@@ -171,6 +168,33 @@ static __noinline void report_piece(struct connection_state *state, struct call 
 	bpf_ringbuf_submit(record, wakeup(state->captured[direction] % URGENT_BYTES < captured));
 }
 
+/*
+ * The same, not inline: its paths end where it returns, and are not multiplied by those of each
+ * turn of a loop. Where it can be, it is global: read once by the verifier, not at each call.
+ */
+static __noinline void report_piece_plain(struct connection_state *state, struct call *call,
+					  __u8 direction, __u32 moved, __u32 captured)
+{
+	report_next(state, call, direction, moved, captured, false);
+}
+
+__noinline int report_piece_global(struct connection_state *state, struct call *call,
+				   __u8 direction, __u32 moved, __u32 captured)
+{
+	if (state && call)
+		report_next(state, call, direction & 1, moved, captured, true);
+	return 0;
+}
+
+static __always_inline void report_piece(struct connection_state *state, struct call *call,
+					 __u8 direction, __u32 moved, __u32 captured, bool can_loop)
+{
+	if (can_loop)
+		report_piece_global(state, call, direction, moved, captured);
+	else
+		report_piece_plain(state, call, direction, moved, captured);
+}
+
 struct report {
 	struct connection_state *state;
 	struct call *call;
@@ -178,20 +202,20 @@ struct report {
 };
 
 /* A piece of `size`, where more than that is left. 1 at the end. */
-static __always_inline long report_full(struct report *report, __u32 size)
+static __always_inline long report_full(struct report *report, __u32 size, bool can_loop)
 {
 	struct call *call = report->call;
 
 	if (!call->buffer || call->wanted - call->reported <= size)
 		return 1;
-	report_piece(report->state, call, report->direction & 1, size, size);
+	report_piece(report->state, call, report->direction & 1, size, size, can_loop);
 	return 0;
 }
 
 /* For bpf_loop. */
 static long report_full_piece(__u32 index, struct report *report)
 {
-	return report_full(report, PIECE_BYTES);
+	return report_full(report, PIECE_BYTES, true);
 }
 
 /*
@@ -209,17 +233,17 @@ static __always_inline void report_call(struct connection_state *state, struct c
 		bpf_loop(MAX_PIECES, report_full_piece, &report, 0);
 	} else {
 		for (int i = 0; i < MAX_PIECES * PIECE_BYTES / LARGE_PIECE_BYTES; i++)
-			if (report_full(&report, LARGE_PIECE_BYTES))
+			if (report_full(&report, LARGE_PIECE_BYTES, false))
 				break;
 		for (int i = 0; i < LARGE_PIECE_BYTES / PIECE_BYTES; i++)
-			if (report_full(&report, PIECE_BYTES))
+			if (report_full(&report, PIECE_BYTES, false))
 				break;
 	}
 	rest = call->wanted - call->reported;
 	if (call->buffer && rest <= PIECE_BYTES)
-		report_piece(state, call, direction, rest + call->tail, rest);
+		report_piece(state, call, direction, rest + call->tail, rest, can_loop);
 	else
-		report_piece(state, call, direction, call->moved - call->reported, 0);
+		report_piece(state, call, direction, call->moved - call->reported, 0, can_loop);
 }
 
 /*
@@ -268,8 +292,7 @@ static __always_inline void commit(struct connection_state *state, struct call *
 		if (call->frames) {
 			report = call->keep_end;
 			if (report && frames__owe(walk, call, position + call->keep))
-				report_frames(state, call->object, direction, position + call->keep,
-					      0);
+				report_frames(call->object, direction, position + call->keep, 0);
 		}
 	} else if (directive) {
 		if (position + size < directive->skip_until) {
@@ -292,8 +315,7 @@ static __always_inline void commit(struct connection_state *state, struct call *
 	if (call->frames) {
 		frames__end_call(walk, call, position);
 		if (call->ended && frames__owe(walk, call, position + size))
-			report_frames(state, call->object, direction, position + size,
-				      walk->remaining);
+			report_frames(call->object, direction, position + size, walk->remaining);
 	}
 	state->position[direction] += size;
 }

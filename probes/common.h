@@ -96,6 +96,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_CONNECTIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* set before loading */
 	__type(key, struct connection_key);
 	__type(value, struct connection_state);
 } connections __weak SEC(".maps");

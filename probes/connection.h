@@ -28,25 +28,37 @@ static __always_inline void fill_connection(struct connection_state *state, __u6
 	*tuple = state->tuple;
 }
 
+static __always_inline struct connection_key key_of(__u64 object)
+{
+	return (struct connection_key){.pid = current_pid(), .object = object};
+}
+
 /*
- * Tells of the frames up to `position` that were left out of a direction; of the last one, `left`
- * bytes are still to come.
+ * Tells of the frames up to `position` that were left out of a direction of a connection; of the
+ * last one, `left` bytes are still to come. Of numbers alone, so that the verifier, which takes a
+ * global function's arguments for unknown, reads it once, however many call it.
  */
-static __noinline void report_frames(struct connection_state *state, __u64 object, __u32 direction,
-				     __u64 position, __u32 left)
+__weak __noinline int report_frames(__u64 object, __u32 direction, __u64 position, __u32 left)
 {
 	const int room = WIRE_FRAMES_STREAMS * sizeof(struct wire_frames_stream);
-	struct walk *walk = &state->walks[direction & 1];
-	struct wire_frames *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + room, 0);
-	__u64 told = walk->told;
+	struct connection_key key = key_of(object);
+	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
+	struct wire_frames *record;
+	struct walk *walk;
 	__u8 used = 0;
+	__u64 told;
 
+	if (!state)
+		return 0;
+	walk = &state->walks[direction & 1];
+	told = walk->told;
 	walk->told = position;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + room, 0);
 	if (!record) {
 		count(&shared.events_lost);
 		state->lost_bytes[direction & 1] += position - told;
 		frame_sums__clear(&walk->sums);
-		return;
+		return 0;
 	}
 	for (int i = 0; i < WIRE_FRAMES_STREAMS; i++) {
 		record->streams[i].payload = walk->sums.payload[i];
@@ -67,6 +79,7 @@ static __noinline void report_frames(struct connection_state *state, __u64 objec
 	record->count = used;
 	__builtin_memset(record->pad, 0, sizeof(record->pad));
 	bpf_ringbuf_submit(record, wakeup(false));
+	return 0;
 }
 
 static __always_inline void report_close(struct connection_state *state, __u64 object, __u8 reason)
@@ -77,7 +90,7 @@ static __always_inline void report_close(struct connection_state *state, __u64 o
 		struct walk *walk = &state->walks[i];
 
 		if (walk->phase == WALK_FRAMES && walk->told < state->position[i])
-			report_frames(state, object, i, state->position[i], walk->remaining);
+			report_frames(object, i, state->position[i], walk->remaining);
 	}
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -101,11 +114,6 @@ static __always_inline void report_close(struct connection_state *state, __u64 o
 static __always_inline bool has_moved(const struct connection_state *state)
 {
 	return state->position[0] || state->position[1];
-}
-
-static __always_inline struct connection_key key_of(__u64 object)
-{
-	return (struct connection_key){.pid = current_pid(), .object = object};
 }
 
 /*
@@ -144,8 +152,9 @@ static __always_inline void end_connection(struct connection_state *state, __u64
 /*
  * A call on it has returned. Go's connections may be closed while others read and write: then they
  * end with the last call. One that has not moved anything is not kept, since nobody may close it.
+ * Global for the same reason as report_frames().
  */
-static __noinline int release_connection(__u64 object, __u64 generation, __u8 direction)
+__weak __noinline int release_connection(__u64 object, __u64 generation, __u8 direction)
 {
 	struct connection_key key = key_of(object);
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);

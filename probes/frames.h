@@ -329,10 +329,13 @@ static __always_inline void frames__end_call(struct walk *walk, const struct cal
 
 /*
  * What the call means for the stream's walk. Not inlined: it shares the stack's 512 bytes with all.
- * Needs bpf_loop (5.17): an older kernel captures bodies, such loops take too long to verify.
+ * Global: the verifier reads it once, whatever is known of the call. Needs bpf_loop (5.17): an
+ * older kernel captures bodies, such loops take too long to verify.
  */
-static __noinline int walk__call(struct walk *walk, struct call *call, __u64 position)
+__noinline int walk__call(struct walk *walk, struct call *call, __u64 position)
 {
+	if (!walk || !call)
+		return 0;
 	if (walk->phase == WALK_OFF && call->buffer && walk__is_worth(walk, call)) {
 		frames__suspect(walk, call, position);
 		if (walk->phase == WALK_OFF)

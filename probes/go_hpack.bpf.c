@@ -120,38 +120,56 @@ static __always_inline int go_decode(struct pt_regs *ctx, const struct go_frame 
 	return 0;
 }
 
+/* A known connection's Conn, looked for in front of a buffer. */
+struct owner_search {
+	__u64 buffer;
+	struct connection_key connection;
+	__u64 generation; /* 0: it is not found yet */
+};
+
+/* For bpf_loop: 1 where the search ends. */
+static long look_for_owner(__u32 index, struct owner_search *search)
+{
+	__u64 at = search->buffer - (index + 1ull) * sizeof(__u64);
+	struct connection_state *state = NULL;
+
+	if (bpf_probe_read_user(&search->connection.object, sizeof(search->connection.object),
+				(void *)at))
+		return 1;
+	if (search->connection.object)
+		state = bpf_map_lookup_elem(&connections, &search->connection);
+	if (state)
+		search->generation = state->generation;
+	return state != NULL;
+}
+
 /* Notes whose encoder it is. False when it is not part of a struct that serves a connection. */
 static __noinline bool find_owner(__u64 encoder)
 {
 	struct encoder_key key = {.pid = current_pid(), .encoder = encoder};
-	struct connection_key connection = {.pid = key.pid};
-	__u64 buffer = 0, behind = 0;
+	struct owner_search search = {.connection = {.pid = key.pid}};
 	struct owner *known = bpf_map_lookup_elem(&owners, &key), found;
 	struct connection_state *state;
 	struct owned owned_by;
+	__u64 behind = 0;
 
-	if (bpf_probe_read_user(&buffer, sizeof(buffer), (void *)(encoder + ENCODER_BUFFER)) ||
-	    bpf_probe_read_user(&behind, sizeof(behind), (void *)(buffer + BUFFER_BYTES)) ||
+	if (bpf_probe_read_user(&search.buffer, sizeof(search.buffer),
+				(void *)(encoder + ENCODER_BUFFER)) ||
+	    bpf_probe_read_user(&behind, sizeof(behind), (void *)(search.buffer + BUFFER_BYTES)) ||
 	    behind != encoder)
 		return false;
 	if (known) {
-		connection.object = known->object;
-		state = bpf_map_lookup_elem(&connections, &connection);
+		search.connection.object = known->object;
+		state = bpf_map_lookup_elem(&connections, &search.connection);
 		if (state && state->generation == known->generation)
 			return true;
 	}
-	for (int i = 1; i <= OWNER_WORDS; i++) {
-		if (bpf_probe_read_user(&connection.object, sizeof(connection.object),
-					(void *)(buffer - i * sizeof(__u64))))
-			return true;
-		state = connection.object ? bpf_map_lookup_elem(&connections, &connection) : NULL;
-		if (!state)
-			continue;
-		found = (struct owner){connection.object, state->generation};
-		owned_by = (struct owned){encoder, buffer, state->generation};
+	bpf_loop(OWNER_WORDS, look_for_owner, &search, 0);
+	if (search.generation) {
+		found = (struct owner){search.connection.object, search.generation};
+		owned_by = (struct owned){encoder, search.buffer, search.generation};
 		bpf_map_update_elem(&owners, &key, &found, BPF_ANY);
-		bpf_map_update_elem(&owned, &connection, &owned_by, BPF_ANY);
-		return true;
+		bpf_map_update_elem(&owned, &search.connection, &owned_by, BPF_ANY);
 	}
 	return true;
 }
@@ -257,6 +275,6 @@ static __always_inline int go_written(struct pt_regs *ctx, const struct go_frame
 	return 0;
 }
 
-GO_PROBE(go_decode, go_decode(ctx, &frame))
-GO_PROBE(go_encode, go_encode(ctx, &frame))
-GO_PROBE(go_written, go_written(ctx, &frame))
+GO_PROBE(go_hpack_decode, go_decode(ctx, &frame))
+GO_PROBE(go_hpack_encode, go_encode(ctx, &frame))
+GO_PROBE(go_hpack_written, go_written(ctx, &frame))

@@ -280,19 +280,16 @@ static __always_inline void note_delivered(struct sock *sk, struct user_buffer *
 
 	if (buffer->size > size)
 		buffer->size = size;
-	for (int i = 0; i < MAX_RECORDS_WALKED; i++) {
-		payload = record_at(buffer->data, buffer->size, &record, &is_ciphertext);
-		if (!payload)
-			return;
-		if (!deliverer.socket.sock) {
-			if (!identify_socket(sk, &deliverer.socket))
-				return;
-			read_tuple(sk, WIRE_TUPLE_CIPHERTEXT, &deliverer.tuple);
-		}
+	payload = record_at(buffer->data, buffer->size, &record, &is_ciphertext);
+	if (!payload || !identify_socket(sk, &deliverer.socket))
+		return;
+	read_tuple(sk, WIRE_TUPLE_CIPHERTEXT, &deliverer.tuple);
+	for (int i = 0; i < MAX_RECORDS_WALKED && payload; i++) {
 		if (is_ciphertext)
 			bpf_map_update_elem(&delivered, &record, &deliverer, BPF_ANY);
 		if (!next_record(buffer, payload))
 			return;
+		payload = record_at(buffer->data, buffer->size, &record, &is_ciphertext);
 	}
 }
 

@@ -38,7 +38,7 @@ unit: $(O)/unit-tests
 test-san:
 	$(MAKE) --no-print-directory O=$(O)/san SANITIZE=1 RESULTS=$(RESULTS) UNIT_NAME=san unit
 
-$(O)/placement-check: $(call obj,tests/bpf/placement_check.c tracer/capture/emulation.c \
+$(O)/placement-check: $(call obj,tests/bpf/placement_check.c tracer/capture/emulation.c tracer/capture/closing.c \
 			tracer/capture/uprobe.c tracer/capture/trial.c) $(O)/libsymbols.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lbpf -lelf -lZydis -ldl
 

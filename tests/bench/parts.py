@@ -128,6 +128,28 @@ def connections(test, server, _options):
         f"{figures['tracer_cpu'] * 1e3:.0f} ms"], figures
 
 
+def start(test, _server, options):
+    """What a trace costs that sees nothing: CPU of tlstrace and its children, and time, in ms."""
+    runs = {"a command that does nothing": ["true"], "all programs loaded": ["--check"]}
+    found = {name: [] for name in runs}
+    for _ in range(4 * options.rounds):
+        for name, arguments in runs.items():
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            before = time.monotonic()
+            process = test.tlstrace(*arguments)
+            if process.poll() != 0:
+                raise Failure(f"tlstrace {' '.join(arguments)}:\n{process.output()}")
+            wall = time.monotonic() - before
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            found[name].append({"user": 1e3 * (after.ru_utime - used.ru_utime),
+                                "system": 1e3 * (after.ru_stime - used.ru_stime),
+                                "wall": 1e3 * wall})
+    figures = {name: medians(rounds) for name, rounds in found.items()}
+    return [f"{name:28} {m['user'] + m['system']:6.1f} ms CPU ({m['user']:.1f} user, "
+            f"{m['system']:.1f} system), {m['wall']:6.1f} ms until its end"
+            for name, m in figures.items()], figures
+
+
 def idle(test, server, _options):
     traced = Traced(test, server)
     time.sleep(0.5)
@@ -186,6 +208,7 @@ PARTS = {
     "moved": ("bytes moved to user space (recordings of 1 s)", moved),
     "download": ("1 GB download, curl and nginx traced", download),
     "connections": (f"{OPEN_CONNECTIONS} connections, a request each per 10 s", connections),
+    "start": ("start and end of a trace that sees nothing", start),
     "idle": ("tlstrace with nothing to do", idle),
     "sites": ("a probe by the class of its site, without a program", sites),
     "go": ("a Go server at full load, 1 KB",

@@ -78,6 +78,7 @@ int is_chunked(__u64 address, __u64 size);
 int may_be_response(__u64 address, __u64 size);
 int frame_sums__add(struct frame_sums *sums, __u32 stream, __u64 size);
 int frames__next(struct walk *walk, struct call *call);
+int walk__call(struct walk *walk, struct call *call, __u64 position);
 
 static void frame_sums__clear(struct frame_sums *sums)
 {

@@ -17,6 +17,7 @@
 #include <uthash.h>
 
 #include "capture/changes.h"
+#include "capture/closing.h"
 #include "capture/closure.h"
 #include "capture/emulation.h"
 #include "capture/tables.h"
@@ -167,6 +168,19 @@ static void capture__attach_tls(struct capture *capture, struct file *file,
 	log_verbose("%s: %s, %u probes", mapped->path, tls_library__name(code.library), count);
 }
 
+/* Says which part of the system is missing, and what to do. The exit status. */
+static int say_cannot(const char *step, int err)
+{
+	if (err == -EPERM || err == -EACCES)
+		log_error("cannot %s: %s; run it as root, or with the capabilities CAP_BPF, "
+			  "CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_RESOURCE",
+			  step, strerror(-err));
+	else
+		log_error("cannot %s on this kernel: %s; tlstrace --check says what is missing",
+			  step, strerror(-err));
+	return 3;
+}
+
 /* Puts probes on the functions of Go's crypto/tls in the file. */
 static void capture__attach_go(struct capture *capture, struct file *file,
 			       const struct mapped_file *mapped, struct elf_file *elf)
@@ -190,6 +204,11 @@ static void capture__attach_go(struct capture *capture, struct file *file,
 		log_warning("%s: cannot place probes in %s: %s", mapped->path,
 			    go_function__name(odd),
 			    sites.placement[odd].exit_reason ?: strerror(-err));
+		return;
+	}
+	err = probe_set__load_go(capture->probes, code.abi);
+	if (err) {
+		say_cannot("load BPF programs for Go", err);
 		return;
 	}
 	err = probe_set__attach_go(capture->probes, mapped->link, code.abi, &sites, &count);
@@ -901,19 +920,6 @@ static void capture__sweep(struct capture *capture)
 
 /* ---- the whole ---- */
 
-/* Says which part of the system is missing, and what to do. The exit status. */
-static int say_cannot(const char *step, int err)
-{
-	if (err == -EPERM || err == -EACCES)
-		log_error("cannot %s: %s; run it as root, or with the capabilities CAP_BPF, "
-			  "CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_RESOURCE",
-			  step, strerror(-err));
-	else
-		log_error("cannot %s on this kernel: %s; tlstrace --check says what is missing",
-			  step, strerror(-err));
-	return 3;
-}
-
 static int capture__check_namespace(struct capture *capture)
 {
 	struct wire_file_id id;
@@ -1006,10 +1012,10 @@ void capture__free(struct capture *capture)
 		capture__release(capture, process->pid);
 		capture__remove_process(capture, process);
 	}
+	if (capture->changes >= 0)
+		closing__begin(capture->changes);
 	tables__free(capture->tables);
 	probe_set__free(capture->probes);
-	if (capture->changes >= 0)
-		close(capture->changes);
 	HASH_ITER(hh, capture->files, file, next_file)
 	{
 		HASH_DELETE(hh, capture->files, file);

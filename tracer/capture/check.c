@@ -102,6 +102,10 @@ int check__run(void)
 	}
 	err = probe_set__new(&options, &set, &step);
 	if (!err) {
+		step = "load BPF programs";
+		err = probe_set__load_all(set);
+	}
+	if (!err) {
 		backend = probe_set__backend(set);
 		printf("result: this system can trace; connections are found by %s\n",
 		       backend == SOCKET_BACKENDS ? "descriptors alone"
@@ -109,6 +113,7 @@ int check__run(void)
 		probe_set__free(set);
 		return 0;
 	}
+	probe_set__free(set);
 	printf("result: this system cannot trace: cannot %s: %s%s\n", step, strerror(-err),
 	       err == -EPERM || err == -EACCES
 		       ? "; run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and "

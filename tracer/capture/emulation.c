@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture/closing.h"
 #include "capture/uprobe.h"
 
 #if defined(__x86_64__)
@@ -161,7 +162,7 @@ int emulation__try(struct emulated *ret_emulated)
 	for (size_t i = 0; i < SAMPLE_COUNT; i++)
 		if (child_succeeds(run_sample, &samples[i]))
 			emulated.classes |= 1U << samples[i].class;
-	close(link);
+	closing__begin(link);
 	if (!emulated.classes)
 		return -EOPNOTSUPP;
 	*ret_emulated = emulated;
@@ -191,7 +192,7 @@ bool uretprobe__is_safe(void)
 	if (link < 0)
 		return true; /* so old a kernel returns by a breakpoint, not by a system call */
 	safe = child_succeeds(run_confined, sample);
-	close(link);
+	closing__begin(link);
 	return safe;
 }
 

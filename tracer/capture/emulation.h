@@ -15,7 +15,8 @@
 /*
  * 0, or -errno when it cannot be tried (without the privilege, or without uprobe_multi links, whose
  * one removal does not take long): emulated__default() is then the best guess. An instruction that
- * could not be tried counts as not emulated. Forks: to be called before there are threads.
+ * could not be tried counts as not emulated. Forks: to be called before there are threads (but
+ * that it leaves one behind, which closes what was tried with).
  */
 int emulation__try(struct emulated *ret_emulated);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The BPF programs and maps, loaded and attached. See probe_set.h. */
+/* The BPF programs attached, their maps read and written. See probe_set.h. */
 #include "capture/probe_set.h"
 
 #include <errno.h>
@@ -8,28 +8,13 @@
 #include <stdlib.h>
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
-#include "capture/trial.h"
+#include "capture/programs.h"
 #include "capture/uprobe.h"
 #include "clock.h"
 #include "log.h"
 #include "probes.skel.h"
-
-/* A consumer that waits for its timer is woken when the ring is filled to one part in this. */
-#define WAKE_FRACTION 8
-
-/* Threads and goroutines in TLS calls, where their map takes its memory at once. */
-#define THREADS_MAX 16384
-
-/* Lines of a message of libbpf that are shown. */
-#define LIBBPF_LINES 24
-
-/* The most programs that a socket backend has. */
-#define BACKEND_PROGRAMS 6
-
-#define LINKS (3 + BACKEND_PROGRAMS)
 
 /* Attempts at reading one HPACK table. */
 #define WISH_TRIES 8
@@ -47,6 +32,22 @@ static void uprobe_list__detach(struct uprobe_list *list, size_t count)
 	list->count = count;
 }
 
+/* Makes room for one more. 0 or -ENOMEM. */
+static int uprobe_list__make_room(struct uprobe_list *list)
+{
+	size_t capacity = list->capacity ? list->capacity * 2 : 4;
+	struct uprobe *probes;
+
+	if (list->count < list->capacity)
+		return 0;
+	probes = realloc(list->probes, capacity * sizeof(*probes));
+	if (!probes)
+		return -ENOMEM;
+	list->probes = probes;
+	list->capacity = capacity;
+	return 0;
+}
+
 /* Detached by a thread of their own: it takes a grace period, in which the ring would fill. */
 struct process_probes {
 	struct uprobe_list list;
@@ -55,15 +56,12 @@ struct process_probes {
 };
 
 struct probe_set {
-	struct tlstrace_bpf *bpf;
+	struct programs *programs;
+	struct tlstrace_bpf *bpf; /* of these, the common ones, and the maps */
 	struct ring_buffer *ring;
-	bool multi;	      /* uprobe_multi links */
-	bool reads_tables;    /* programs for HPACK tables are loaded */
-	uint32_t reads_noted; /* how often the probes were told to note what is read */
-	enum socket_backend backend;
-	struct bpf_link *links[LINKS]; /* of what watches processes and sockets */
-	size_t link_count;
-	struct uprobe_list uprobes; /* of all processes */
+	bool multi;		    /* uprobe_multi links */
+	uint32_t reads_noted;	    /* how often the probes were told to note what is read */
+	struct uprobe_list uprobes; /* of all processes; and what watches these and sockets */
 	struct process_probes *detaching;
 	record_fn *record;
 	void *context;
@@ -79,11 +77,16 @@ static int on_record(void *context, void *data, size_t size)
 
 static int probe_set__attach(struct probe_set *set, struct bpf_program *program)
 {
-	struct bpf_link *link = bpf_program__attach(program);
+	int err = uprobe_list__make_room(&set->uprobes);
+	struct bpf_link *link;
 
+	if (err)
+		return err;
+	link = bpf_program__attach(program);
 	if (!link)
 		return -errno;
-	set->links[set->link_count++] = link;
+	/* No uprobe, but it is detached like one, and at the same time: fexit takes 0.1 s. */
+	set->uprobes.probes[set->uprobes.count++] = (struct uprobe){.link_fd = -1, .link = link};
 	return 0;
 }
 
@@ -98,103 +101,17 @@ static int probe_set__watch_processes(struct probe_set *set)
 	return err;
 }
 
-/* The programs of each backend; what it can do without comes after `needed`. */
-struct backend_programs {
-	size_t needed;
-	struct bpf_program *programs[BACKEND_PROGRAMS];
-};
-
-static void probe_set__backend_programs(const struct probe_set *set,
-					struct backend_programs all[SOCKET_BACKENDS])
-{
-	const struct tlstrace_bpf *bpf = set->bpf;
-
-	all[SOCKET_TRACEPOINTS] =
-		(struct backend_programs){2, {bpf->progs.raw_send, bpf->progs.raw_receive}};
-	all[SOCKET_FEXIT] = (struct backend_programs){
-		2,
-		{bpf->progs.fexit_tcp_send, bpf->progs.fexit_tcp_receive,
-		 bpf->progs.fexit_unix_send, bpf->progs.fexit_unix_receive},
-	};
-	all[SOCKET_KPROBES] = (struct backend_programs){
-		2,
-		{bpf->progs.kprobe_tcp_send, bpf->progs.kprobe_tcp_receive,
-		 bpf->progs.kret_tcp_receive, bpf->progs.kprobe_unix_send,
-		 bpf->progs.kprobe_unix_receive, bpf->progs.kret_unix_receive},
-	};
-	all[SOCKET_SYSCALLS] =
-		(struct backend_programs){2, {bpf->progs.syscall_enter, bpf->progs.syscall_exit}};
-}
-
-/* Only the backend's programs are loaded: a kernel may refuse those of the others. */
-static void probe_set__choose_backend(struct probe_set *set, enum socket_backend wanted)
-{
-	struct backend_programs all[SOCKET_BACKENDS];
-
-	set->backend = socket_backend__choose(wanted);
-	probe_set__backend_programs(set, all);
-	for (int b = 0; b < SOCKET_BACKENDS; b++)
-		for (size_t i = 0; i < BACKEND_PROGRAMS && all[b].programs[i]; i++)
-			bpf_program__set_autoload(all[b].programs[i], b == (int)set->backend);
-	/* A module without BTF has no types to attach by. */
-	if (set->backend == SOCKET_FEXIT && trial__fexit("unix_stream_sendmsg")) {
-		bpf_program__set_autoload(set->bpf->progs.fexit_unix_send, false);
-		bpf_program__set_autoload(set->bpf->progs.fexit_unix_receive, false);
-	}
-}
-
 static int probe_set__watch_sockets(struct probe_set *set)
 {
-	struct backend_programs all[SOCKET_BACKENDS];
-	const struct backend_programs *backend;
+	struct backend_programs backend =
+		programs__of_backend(set->programs, programs__backend(set->programs));
 	int err;
 
-	if (set->backend == SOCKET_BACKENDS)
-		return 0;
-	probe_set__backend_programs(set, all);
-	backend = &all[set->backend];
-	for (size_t i = 0; i < BACKEND_PROGRAMS && backend->programs[i]; i++) {
-		err = probe_set__attach(set, backend->programs[i]);
-		if (err && i < backend->needed)
+	for (size_t i = 0; i < BACKEND_PROGRAMS && backend.programs[i]; i++) {
+		err = probe_set__attach(set, backend.programs[i]);
+		if (err && i < backend.needed)
 			return err;
 	}
-	return 0;
-}
-
-/* How many arguments tcp_recvmsg has on this kernel. */
-static uint32_t recvmsg_arguments(void)
-{
-	struct btf *btf = btf__load_vmlinux_btf();
-	const struct btf_type *type;
-	uint32_t count = 5;
-	int id;
-
-	if (libbpf_get_error(btf))
-		return count;
-	id = btf__find_by_name_kind(btf, "tcp_recvmsg", BTF_KIND_FUNC);
-	type = id > 0 ? btf__type_by_id(btf, (uint32_t)id) : NULL;
-	type = type ? btf__type_by_id(btf, type->type) : NULL;
-	if (type)
-		count = btf_vlen(type);
-	btf__free(btf);
-	return count;
-}
-
-/* libbpf's own messages: they explain what an errno does not, to who asks with -vv. */
-static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
-{
-	char *message, *line, *end;
-
-	if (level == LIBBPF_DEBUG || vasprintf(&message, format, args) < 0)
-		return 0;
-	/* Of the verifier's log, which is one message, the end says what is wrong. */
-	end = message + strlen(message);
-	line = end;
-	for (int lines = 0; line > message && lines <= LIBBPF_LINES; line--)
-		lines += line[-1] == '\n';
-	for (; line < end; line += strcspn(line, "\n") + 1)
-		log_debug("%.*s", (int)strcspn(line, "\n"), line);
-	free(message);
 	return 0;
 }
 
@@ -208,86 +125,35 @@ static struct go_table_programs go_table_programs_of(const struct tlstrace_bpf *
 						     enum go_abi abi)
 {
 	if (abi == GO_ABI_STACK)
-		return (struct go_table_programs){bpf->progs.go_decode_stack,
-						  bpf->progs.go_encode_stack,
-						  bpf->progs.go_written_stack};
-	return (struct go_table_programs){bpf->progs.go_decode_regs, bpf->progs.go_encode_regs,
-					  bpf->progs.go_written_regs};
-}
-
-/* Loads the programs, of the two for a call's end the one that this kernel accepts. */
-static int probe_set__load(struct probe_set *set)
-{
-	bool can_walk = !trial__helper(BPF_FUNC_loop);
-	struct bpf_program *unused =
-		can_walk ? set->bpf->progs.commit_plain : set->bpf->progs.commit_walking;
-	struct bpf_program *used =
-		can_walk ? set->bpf->progs.commit_walking : set->bpf->progs.commit_plain;
-	__u32 slot = 0, fd;
-	int err;
-
-	bpf_program__set_autoload(unused, false);
-	set->reads_tables = can_walk && set->bpf->rodata->have_cookie;
-	bpf_program__set_autoload(set->bpf->progs.h2_receive_entry, set->reads_tables);
-	bpf_program__set_autoload(set->bpf->progs.h2_send_entry, set->reads_tables);
-	bpf_program__set_autoload(set->bpf->progs.h2_send_exit, set->reads_tables);
-	for (int abi = GO_ABI_STACK; abi <= GO_ABI_REGISTERS; abi++) {
-		struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
-
-		bpf_program__set_autoload(programs.decode, set->reads_tables);
-		bpf_program__set_autoload(programs.encode, set->reads_tables);
-		bpf_program__set_autoload(programs.written, set->reads_tables);
-	}
-	err = tlstrace_bpf__load(set->bpf);
-	/* The verifier's refusal is no lack of privilege, where an empty program is taken. */
-	if (err == -EACCES && !trial__program())
-		return -EOPNOTSUPP;
-	if (err)
-		return err;
-	fd = (__u32)bpf_program__fd(used);
-	if (bpf_map_update_elem(bpf_map__fd(set->bpf->maps.after_return), &slot, &fd, BPF_ANY))
-		return -errno;
-	return 0;
+		return (struct go_table_programs){bpf->progs.go_hpack_decode_stack,
+						  bpf->progs.go_hpack_encode_stack,
+						  bpf->progs.go_hpack_written_stack};
+	return (struct go_table_programs){bpf->progs.go_hpack_decode_regs,
+					  bpf->progs.go_hpack_encode_regs,
+					  bpf->progs.go_hpack_written_regs};
 }
 
 int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
 		   const char **ret_step)
 {
 	struct probe_set *set = calloc(1, sizeof(*set));
+	struct programs_options programs_options = {
+		.ring_bytes = options->ring_bytes,
+		.wake_always = options->wake_always,
+		.backend = options->backend,
+	};
 	int err;
 
-	libbpf_set_print(print_libbpf);
 	*ret_step = "allocate memory";
 	if (!set)
 		return -ENOMEM;
 	set->record = options->record;
 	set->context = options->context;
-	*ret_step = "open BPF programs";
-	set->bpf = tlstrace_bpf__open();
-	if (!set->bpf) {
-		err = -errno;
-		goto out;
-	}
-	bpf_map__set_max_entries(set->bpf->maps.ring, options->ring_bytes);
-	set->bpf->bss->shared.wake_always = options->wake_always;
-	set->bpf->bss->shared.wake_bytes = options->ring_bytes / WAKE_FRACTION;
-	set->bpf->rodata->have_cookie = !trial__helper(BPF_FUNC_get_attach_cookie);
-	probe_set__choose_backend(set, options->backend);
-	if (set->backend == SOCKET_FEXIT)
-		set->bpf->rodata->recvmsg_arguments = recvmsg_arguments();
-	set->multi = uprobe__multi_works();
-	if (set->multi)
-		uprobe__want_multi(set->bpf->obj);
-	/* Before 6.1, maps that allocate as they go are deprecated in probes: the kernel warns. */
-	if (trial__helper(BPF_FUNC_user_ringbuf_drain)) {
-		bpf_map__set_map_flags(set->bpf->maps.directives, 0);
-		bpf_map__set_map_flags(set->bpf->maps.threads, 0);
-		bpf_map__set_max_entries(set->bpf->maps.threads, THREADS_MAX);
-	}
-	*ret_step = "load BPF programs";
-	err = probe_set__load(set);
+	err = programs__new(&programs_options, &set->programs, ret_step);
 	if (err)
 		goto out;
+	set->bpf = programs__common(set->programs);
+	set->multi = programs__are_multi(set->programs);
 	*ret_step = "attach to the kernel's tracepoints of processes";
 	err = probe_set__watch_processes(set);
 	if (err)
@@ -310,7 +176,12 @@ out:
 
 enum socket_backend probe_set__backend(const struct probe_set *set)
 {
-	return set->backend;
+	return programs__backend(set->programs);
+}
+
+int probe_set__load_all(struct probe_set *set)
+{
+	return programs__want_all(set->programs);
 }
 
 static void *detach(void *context)
@@ -351,10 +222,8 @@ void probe_set__free(struct probe_set *set)
 	probe_set__reap(set, true);
 	uprobe_list__detach(&set->uprobes, 0);
 	free(set->uprobes.probes);
-	while (set->link_count)
-		bpf_link__destroy(set->links[--set->link_count]);
 	ring_buffer__free(set->ring);
-	tlstrace_bpf__destroy(set->bpf);
+	programs__free(set->programs);
 	free(set);
 }
 
@@ -431,17 +300,10 @@ static int probe_set__attach_uprobe(struct probe_set *set, struct uprobe_list *l
 				    uint64_t cookie)
 {
 	bool have_cookie = set->bpf->rodata->have_cookie;
-	size_t capacity = list->capacity ? list->capacity * 2 : 4;
-	struct uprobe *probes;
-	int err;
+	int err = uprobe_list__make_room(list);
 
-	if (list->count == list->capacity) {
-		probes = realloc(list->probes, capacity * sizeof(*probes));
-		if (!probes)
-			return -ENOMEM;
-		list->probes = probes;
-		list->capacity = capacity;
-	}
+	if (err)
+		return err;
 	/* Without cookies, programs take their place for granted, and libbpf refuses any but 0. */
 	err = uprobe__attach(program, set->multi, is_return, target->path, target->pid, offset,
 			     have_cookie ? cookie : 0, &list->probes[list->count]);
@@ -539,15 +401,28 @@ int probe_set__attach_tls(struct probe_set *set, const char *path, const struct 
 	return err;
 }
 
+static enum program_group go_group(enum go_abi abi)
+{
+	return abi == GO_ABI_STACK ? PROGRAMS_GO_STACK : PROGRAMS_GO_REGISTERS;
+}
+
+int probe_set__load_go(struct probe_set *set, enum go_abi abi)
+{
+	struct tlstrace_bpf *bpf;
+
+	return programs__want(set->programs, go_group(abi), &bpf);
+}
+
 int probe_set__attach_go(struct probe_set *set, const char *path, enum go_abi abi,
 			 const struct go_sites *sites, unsigned int *ret_count)
 {
 	struct probe_target target = {.path = path};
 	size_t before = set->uprobes.count;
-	int err = 0;
+	struct tlstrace_bpf *bpf;
+	int err = programs__want(set->programs, go_group(abi), &bpf);
 
 	for (int f = 0; f < GO_FUNCTION_COUNT && !err; f++) {
-		struct function_programs programs = go_programs_of(set->bpf, abi, f);
+		struct function_programs programs = go_programs_of(bpf, abi, f);
 
 		if (sites->wanted[f])
 			err = probe_set__attach_function(set, &set->uprobes, &target, &programs,
@@ -584,22 +459,24 @@ int probe_set__attach_tables(struct probe_set *set, const char *path,
 {
 	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
 	struct process_probes *probes = calloc(1, sizeof(*probes));
-	int err = 0;
+	struct tlstrace_bpf *bpf;
+	int err;
 
 	if (!probes)
 		return -ENOMEM;
+	err = programs__want(set->programs, PROGRAMS_NGHTTP2, &bpf);
 	for (size_t i = 0; i < code->return_count && !err; i++)
-		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_send_exit,
-					       false, &target, code->returns[i],
+		err = probe_set__attach_uprobe(set, &probes->list, bpf->progs.h2_send_exit, false,
+					       &target, code->returns[i],
 					       (uint64_t)code->deflater_at << COOKIE_TABLE_SHIFT |
 						       COOKIE_RETURN);
 	if (!err && code->return_count)
-		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_send_entry,
-					       false, &target, code->send.offset,
+		err = probe_set__attach_uprobe(set, &probes->list, bpf->progs.h2_send_entry, false,
+					       &target, code->send.offset,
 					       (uint64_t)code->send.stack_bytes
 						       << COOKIE_STACK_SHIFT);
 	for (size_t i = 0; i < code->receive_count && !err; i++)
-		err = probe_set__attach_uprobe(set, &probes->list, set->bpf->progs.h2_receive_entry,
+		err = probe_set__attach_uprobe(set, &probes->list, bpf->progs.h2_receive_entry,
 					       false, &target, code->receives[i].offset,
 					       (uint64_t)code->inflater_at << COOKIE_TABLE_SHIFT);
 	if (err)
@@ -622,12 +499,19 @@ int probe_set__attach_go_tables(struct probe_set *set, const char *path, enum go
 				struct process_probes **ret_probes)
 {
 	struct probe_target target = {.path = path, .pid = set->multi ? pid : 0};
-	const struct go_table_programs programs = go_table_programs_of(set->bpf, abi);
 	struct process_probes *probes = calloc(1, sizeof(*probes));
-	int err = 0;
+	struct go_table_programs programs = {0};
+	struct tlstrace_bpf *bpf;
+	int err;
 
 	if (!probes)
 		return -ENOMEM;
+	err = programs__want(set->programs,
+			     abi == GO_ABI_STACK ? PROGRAMS_GO_HPACK_STACK
+						 : PROGRAMS_GO_HPACK_REGISTERS,
+			     &bpf);
+	if (!err)
+		programs = go_table_programs_of(bpf, abi);
 	for (size_t i = 0; i < sites->decoder_count && !err; i++)
 		err = probe_set__attach_entry(set, &probes->list, programs.decode, &target,
 					      &sites->decoders[i]);
@@ -866,7 +750,7 @@ void probe_set__forget_goroutines(struct probe_set *set, uint32_t pid)
 
 bool probe_set__reads_tables(const struct probe_set *set)
 {
-	return set->reads_tables;
+	return programs__reads_tables(set->programs);
 }
 
 int probe_set__wish(struct probe_set *set, uint32_t pid, const struct wire_connection *connection,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The BPF programs and maps, loaded and attached: the only file that knows their names. What to
- * attach where, and what the records mean, is decided by its callers.
+ * The BPF programs attached, and what is written to and read from their maps. What to attach where,
+ * and what the records mean, is decided by its callers; which programs are loaded when, by
+ * programs.h.
  */
 #ifndef TLSTRACE_PROBE_SET_H
 #define TLSTRACE_PROBE_SET_H
@@ -29,12 +30,19 @@ struct probe_set_options {
 };
 
 /*
- * Loads the programs and maps, and attaches what watches processes and sockets; nothing is traced
- * yet. 0; -EPERM or -EACCES without the privilege, -EOPNOTSUPP or another -errno when the kernel
- * cannot; *ret_step then says which step failed ("load BPF programs", ...), static text.
+ * Loads the common programs and the maps, and attaches what watches processes and sockets; nothing
+ * is traced yet. 0; -EPERM or -EACCES without the privilege, -EOPNOTSUPP or another -errno when the
+ * kernel cannot; *ret_step then says which step failed ("load BPF programs", ...), static text.
  */
 int probe_set__new(const struct probe_set_options *options, struct probe_set **ret_set,
 		   const char **ret_step);
+
+/*
+ * Loads the other programs now, which otherwise are loaded when they are first needed: those for
+ * Go's functions, or all that this kernel should be able to load. 0 or the same errors.
+ */
+int probe_set__load_go(struct probe_set *set, enum go_abi abi);
+int probe_set__load_all(struct probe_set *set);
 
 /* How sockets are seen; SOCKET_BACKENDS when this kernel has no way. */
 enum socket_backend probe_set__backend(const struct probe_set *set);
