@@ -11,8 +11,9 @@
 #include "base/buf.h"
 #include "intake/intake.h"
 
-/* Nothing is held longer. The call has sent its bytes: all it has to do is return. */
-#define HELD_NS ((uint64_t)50 * 1000 * 1000)
+/* Nothing is held longer. The call has sent its bytes: all it has to do is return, but others may
+ * have the CPUs. */
+#define HELD_NS ((uint64_t)100 * 1000 * 1000)
 
 /* So much is held of one connection, with what is kept beside the bytes; and of all. */
 #define HELD_MAX_BYTES	   ((size_t)256 * 1024)
