@@ -46,7 +46,8 @@ static const struct emulated usual = {.classes = 1U << CLASS_PUSH | 1U << CLASS_
 
 __asm__(".pushsection .rodata\nelsewhere: ret\n.popsection\n");
 
-static struct placement place(const uint8_t *start, const uint8_t *end, uint64_t *ret_begin)
+static struct placement place(const uint8_t *start, const uint8_t *end,
+			      const struct emulated *emulated, uint64_t *ret_begin)
 {
 	static struct go_image image;
 	struct placement placement;
@@ -61,7 +62,7 @@ static struct placement place(const uint8_t *start, const uint8_t *end, uint64_t
 	fd = go_image__open(&image, sizeof(image.bytes));
 	cr_assert_eq(elf_file__open(fd, &file), 0);
 	cr_assert_eq(elf_file__go_code(file, &code), 0);
-	cr_assert_eq(go_sites__find(file, fd, &code, GO_TLS_READ, &usual, &placement), 0, "%s",
+	cr_assert_eq(go_sites__find(file, fd, &code, GO_TLS_READ, emulated, &placement), 0, "%s",
 		     placement.exit_reason);
 	elf_file__close(file);
 	close(fd);
@@ -71,7 +72,7 @@ static struct placement place(const uint8_t *start, const uint8_t *end, uint64_t
 #define EXPECT_DEFERRED(name, others)                                                              \
 	do {                                                                                       \
 		uint64_t begin;                                                                    \
-		struct placement p = place(snippet_##name, snippet_##name##_end, &begin);          \
+		struct placement p = place(snippet_##name, snippet_##name##_end, &usual, &begin);  \
                                                                                                    \
 		cr_assert_eq(p.exit_count, 1 + (others));                                          \
 		cr_expect_eq(p.exits[0].class, SITE_EMULATED);                                     \
@@ -87,7 +88,7 @@ static struct placement place(const uint8_t *start, const uint8_t *end, uint64_t
 #define EXPECT_RETURNS(name, count)                                                                \
 	do {                                                                                       \
 		uint64_t begin;                                                                    \
-		struct placement p = place(snippet_##name, snippet_##name##_end, &begin);          \
+		struct placement p = place(snippet_##name, snippet_##name##_end, &usual, &begin);  \
                                                                                                    \
 		cr_assert_eq(p.exit_count, count);                                                 \
 		for (unsigned int i = 0; i < p.exit_count; i++)                                    \
@@ -127,23 +128,11 @@ Test(go_defers, the_check_in_the_deferred_function_is_the_exit)
 Test(go_defers, a_kernel_that_emulates_nothing_has_the_returns)
 {
 	static const struct emulated nothing = {0};
-	static struct go_image image;
-	struct placement placement;
-	struct elf_file *file;
-	struct go_code code;
-	int fd;
+	uint64_t begin;
+	struct placement p = place(snippet_plain, snippet_plain_end, &nothing, &begin);
 
-	go_image__make(&image, GO_TABLE_1_20, 0);
-	go_image__set_code(&image, snippet_plain + BEFORE,
-			   (size_t)(snippet_plain_end - snippet_plain) - BEFORE);
-	fd = go_image__open(&image, sizeof(image.bytes));
-	cr_assert_eq(elf_file__open(fd, &file), 0);
-	cr_assert_eq(elf_file__go_code(file, &code), 0);
-	cr_assert_eq(go_sites__find(file, fd, &code, GO_TLS_READ, &nothing, &placement), 0);
-	cr_assert_eq(placement.exit_count, 1);
-	cr_expect_eq(placement.exits[0].closure_bytes, 0);
-	elf_file__close(file);
-	close(fd);
+	cr_assert_eq(p.exit_count, 1);
+	cr_expect_eq(p.exits[0].closure_bytes, 0);
 }
 
 /* ---- what is refused ---- */
