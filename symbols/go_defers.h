@@ -38,7 +38,7 @@ struct go_defer {
 bool go_defer__before(const struct listing *listing, const struct step *at_return,
 		      struct go_defer *ret_defer);
 
-/* How many instructions read the closure's slot: calls of it from anywhere are among these. */
+/* How many instructions may call it: that read the closure's slot, or call the function itself. */
 unsigned int go_defer__uses(const struct listing *listing, const struct go_defer *defer);
 
 /*

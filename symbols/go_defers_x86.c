@@ -170,10 +170,12 @@ unsigned int go_defer__uses(const struct listing *listing, const struct go_defer
 	unsigned int uses = 0;
 
 	for (size_t i = 0; i < listing->count; i++) {
-		const struct memory_operand *memory = &listing->steps[i].instruction.memory;
+		const struct instruction *instruction = &listing->steps[i].instruction;
+		const struct memory_operand *memory = &instruction->memory;
 
 		uses += memory->use == MEMORY_READ && memory->base == RSP &&
 			memory->distance == defer->slot;
+		uses += instruction->flow == FLOW_CALL && instruction->target == defer->function;
 	}
 	return uses;
 }

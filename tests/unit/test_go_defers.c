@@ -153,6 +153,8 @@ SNIPPET(jumped_into, DEFERRED(jumped_into), PREPARE "test %rcx, %rcx\n je 7f\n",
 	"movb $0, 0x1f(%rsp)\n mov 0x50(%rsp), %rdx\n 7: mov (%rdx), %rax\n call *%rax\n" RELOAD
 		RETURN);
 SNIPPET(called_elsewhere, DEFERRED(called_elsewhere), PREPARE CALL, CALL RELOAD RETURN);
+SNIPPET(called_directly, DEFERRED(called_directly), PREPARE "lea 0x40(%rsp), %rdx\n call 1b\n",
+	CALL RELOAD RETURN);
 SNIPPET(two_closures, DEFERRED(two_closures),
 	"lea 0x10(%rsp), %rdi\n mov %rdi, 0x50(%rsp)\n" PREPARE, CALL RELOAD RETURN);
 SNIPPET(two_functions, DEFERRED(two_functions),
@@ -174,6 +176,7 @@ Test(go_defers, a_function_that_does_it_otherwise_has_its_returns)
 	EXPECT_RETURNS(jumped_over, 1);
 	EXPECT_RETURNS(jumped_into, 1);
 	EXPECT_RETURNS(called_elsewhere, 1);
+	EXPECT_RETURNS(called_directly, 1);
 	EXPECT_RETURNS(two_closures, 1);
 	EXPECT_RETURNS(two_functions, 1);
 	EXPECT_RETURNS(closure_given, 1);
