@@ -118,22 +118,26 @@ static __always_inline bool has_moved(const struct connection_state *state)
 
 /*
  * The state of a connection that begins now. `flags` says whether its object was just made. Not
- * inlined: the state is on the stack, of whose 512 bytes a walk needs its part.
+ * inlined: of the 512 bytes of stack a walk needs its part.
+ *
+ * Two of Go's goroutines may begin one at once. Whoever comes first fills it in, which need not be
+ * who put it in the map: that one may have lost its CPU since. (A generation of 0 says that nobody
+ * has. There is no compare and exchange before 5.12, but what is between is an instruction.)
  */
 static __noinline struct connection_state *begin_connection(__u64 object, __u8 library, __u8 flags)
 {
 	struct connection_key key = key_of(object);
+	__u64 now = bpf_ktime_get_ns();
 	struct connection_state *state;
-	/* Two of Go's goroutines may use one at once. */
-	long err = bpf_map_update_elem(&connections, &key, &no_state,
-				       library == WIRE_GO ? BPF_NOEXIST : BPF_ANY);
 
+	bpf_map_update_elem(&connections, &key, &no_state,
+			    library == WIRE_GO ? BPF_NOEXIST : BPF_ANY);
 	state = bpf_map_lookup_elem(&connections, &key);
 	if (!state)
 		count(&shared.connections_lost);
-	if (!state || (err && library == WIRE_GO))
+	if (!state || (library == WIRE_GO && state->generation))
 		return state;
-	state->generation = bpf_ktime_get_ns();
+	state->generation = now;
 	state->flags = flags;
 	state->library = library;
 	return state;

@@ -55,7 +55,7 @@ static __always_inline __u64 go_use(__u64 object, __u8 direction)
 	struct connection_key key = key_of(object);
 	struct connection_state *state = bpf_map_lookup_elem(&connections, &key);
 
-	if (!state) {
+	if (!state || !state->generation) {
 		state = begin_connection(object, WIRE_GO,
 					 bpf_map_lookup_elem(&fresh, &key) ? WIRE_FROM_START : 0);
 		bpf_map_delete_elem(&fresh, &key);
