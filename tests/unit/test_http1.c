@@ -766,6 +766,24 @@ Test(http1, joined_reading_byte_by_byte, .init = begin_late_scene, .fini = end_s
 	expect_out("GET h /1 #1 h2 t0 b0 3-3 | 200 #1 h2 t0 b2 3-3 | 11 ok\n");
 }
 
+/* Go's servers read the first byte of a request by itself. */
+Test(http1, joined_behind_the_first_byte, .init = begin_late_scene, .fini = end_scene)
+{
+	say(&scene, 'r', "OST /0 HTTP/1.1\r\nHost: h\r\nX-Id: 0\r\n\r\n");
+	say(&scene, 'w', OK("0"));
+	say(&scene, 'r', GET("1"));
+	say(&scene, 'w', OK("1"));
+	expect_out("- | 200 #0 h2 t0 b2 2-2 | 11 joined_late\n"
+		   "GET h /1 #1 h2 t0 b0 3-3 | 200 #1 h2 t0 b2 4-4 | 11 ok\n");
+}
+
+Test(http1, joined_before_a_method_of_ones_own, .init = begin_late_scene, .fini = end_scene)
+{
+	say(&scene, 'r', "BOOST /1 HTTP/1.1\r\nHost: h\r\nX-Id: 1\r\n\r\n");
+	say(&scene, 'w', OK("1"));
+	expect_out("BOOST h /1 #1 h2 t0 b0 1-1 | 200 #1 h2 t0 b2 2-2 | 11 ok\n");
+}
+
 Test(http1, trace_ends_in_a_close_delimited_body, .init = begin_scene, .fini = end_scene)
 {
 	say(&scene, 'w', GET("1"));

@@ -198,12 +198,29 @@ bool http1_start__parse(struct bytes line, unsigned int kinds, bool cut,
 	return false;
 }
 
+/* What is left of a known method whose first bytes are missing. */
+static bool is_torn_method(struct bytes method)
+{
+	if (is_known_method(method, true))
+		return false;
+	for (size_t i = 0; i < sizeof(known_methods) / sizeof(known_methods[0]); i++) {
+		struct bytes known = bytes__str(known_methods[i]);
+
+		if (method.size < known.size &&
+		    bytes__equal(bytes__from(known, known.size - method.size), method))
+			return true;
+	}
+	return false;
+}
+
 bool http1_start__strict(const struct http1_start *start)
 {
 	struct bytes target = start->target;
 
 	if (start->kind == HTTP1_RESPONSE)
 		return true;
+	if (is_torn_method(start->method))
+		return false;
 	for (size_t i = 0; i < target.size; i++)
 		if (target.data[i] <= ' ' || target.data[i] == 0x7f)
 			return false;

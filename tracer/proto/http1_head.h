@@ -33,7 +33,10 @@ struct http1_start {
 bool http1_start__parse(struct bytes line, unsigned int kinds, bool cut,
 			struct http1_start *ret_start);
 
-/* Whether a start line is beyond doubt: no byte of it is out of place. */
+/*
+ * Whether a start line is beyond doubt where its place is not known: no byte of it is out of place,
+ * and none is missing before it. (Go's servers read a request's first byte by itself: "OST /".)
+ */
 bool http1_start__strict(const struct http1_start *start);
 
 /* Whether its method is one that is registered or well known. */
