@@ -130,8 +130,11 @@ static __noinline struct connection_state *begin_connection(__u64 object, __u8 l
 	__u64 now = bpf_ktime_get_ns();
 	struct connection_state *state;
 
-	bpf_map_update_elem(&connections, &key, &no_state,
-			    library == WIRE_GO ? BPF_NOEXIST : BPF_ANY);
+	/* Without memory, the one that was there before is no better than none. */
+	if (bpf_map_update_elem(&connections, &key, &no_state,
+				library == WIRE_GO ? BPF_NOEXIST : BPF_ANY) &&
+	    library != WIRE_GO)
+		bpf_map_delete_elem(&connections, &key);
 	state = bpf_map_lookup_elem(&connections, &key);
 	if (!state)
 		count(&shared.connections_lost);

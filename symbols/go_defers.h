@@ -38,7 +38,10 @@ struct go_defer {
 bool go_defer__before(const struct listing *listing, const struct step *at_return,
 		      struct go_defer *ret_defer);
 
-/* How many instructions may call it: that read the closure's slot, or call the function itself. */
+/*
+ * How many instructions may call it: that read the closure's slot, or have the closure's address
+ * for anything else, or call the function itself.
+ */
 unsigned int go_defer__uses(const struct listing *listing, const struct go_defer *defer);
 
 /*

@@ -23,15 +23,37 @@ static bool is_load(const struct step *step, int base, int reg)
 	       memory->base == base && memory->reg == reg && memory->bytes == WORD;
 }
 
-/* Whether it writes the word at `distance` above the stack pointer, or may. */
-static bool may_write(const struct step *step, int32_t distance)
+/* Where the step's memory is above the stack pointer of a call at `depth`, if in the frame. */
+static bool place_in_frame(const struct step *step, int32_t depth, int64_t *ret_place)
 {
 	const struct memory_operand *memory = &step->instruction.memory;
 
-	if (memory->use != MEMORY_WRITTEN)
+	*ret_place = memory->distance + depth - step->depth;
+	return memory->use != MEMORY_UNUSED && memory->base == RSP;
+}
+
+/* The step's use of the word at `distance` above the stack pointer of a call at `depth`. */
+static enum memory_use use_of(const struct step *step, int32_t depth, int64_t distance)
+{
+	const struct memory_operand *memory = &step->instruction.memory;
+	int64_t place;
+
+	/* The check for a large frame computes an address below, compares it and forgets it. */
+	if (memory->use == MEMORY_ADDRESS && memory->distance < 0)
+		return MEMORY_UNUSED;
+	return place_in_frame(step, depth, &place) && place == distance ? memory->use
+									: MEMORY_UNUSED;
+}
+
+/* Whether it writes the word there, or may. */
+static bool may_write(const struct step *step, int32_t depth, int64_t distance)
+{
+	int64_t place;
+
+	if (step->instruction.memory.use != MEMORY_WRITTEN)
 		return false;
-	return memory->base != RSP ||
-	       (memory->distance < distance + WORD && memory->distance + memory->bytes > distance);
+	return !place_in_frame(step, depth, &place) ||
+	       (place < distance + WORD && place + step->instruction.memory.bytes > distance);
 }
 
 /*
@@ -76,38 +98,37 @@ static const struct step *slot_of_call(const struct listing *listing, const stru
  * computes it: an address from `base`. All of these must be the same. What else is stored there are
  * zeros, before the calls are deferred.
  */
-static bool address_in(const struct listing *listing, int32_t distance, int base,
+static bool address_in(const struct listing *listing, int32_t depth, int64_t distance, int base,
 		       int64_t *ret_address)
 {
 	bool found = false;
+	int64_t value;
 
 	for (size_t i = 0; i < listing->count; i++) {
-		const struct step *before = step_before(listing, &listing->steps[i]);
-		const struct memory_operand *store = &listing->steps[i].instruction.memory;
-		const struct memory_operand *address = before ? &before->instruction.memory : store;
+		const struct step *step = &listing->steps[i], *before = step_before(listing, step);
+		const struct memory_operand *address = before ? &before->instruction.memory : NULL;
 
-		if (store->use != MEMORY_WRITTEN || store->base != RSP || store->reg < 0 ||
-		    store->distance != distance || address->use != MEMORY_ADDRESS ||
-		    address->reg != store->reg || address->base != base)
+		if (!before || use_of(step, depth, distance) != MEMORY_WRITTEN ||
+		    step->instruction.memory.reg < 0 || address->use != MEMORY_ADDRESS ||
+		    address->reg != step->instruction.memory.reg || address->base != base)
 			continue;
-		if (found && address->distance != *ret_address)
+		value = address->distance;
+		if (base == RSP)
+			place_in_frame(before, depth, &value);
+		if (found && value != *ret_address)
 			return false;
-		*ret_address = address->distance;
+		*ret_address = value;
 		found = true;
 	}
 	return found;
 }
 
 /* Whether nobody has the address of the word, through which it might be changed. */
-static bool is_private(const struct listing *listing, int32_t distance)
+static bool is_private(const struct listing *listing, int32_t depth, int64_t distance)
 {
-	for (size_t i = 0; i < listing->count; i++) {
-		const struct memory_operand *memory = &listing->steps[i].instruction.memory;
-
-		if (memory->use == MEMORY_ADDRESS && memory->base == RSP &&
-		    memory->distance == distance)
+	for (size_t i = 0; i < listing->count; i++)
+		if (use_of(&listing->steps[i], depth, distance) == MEMORY_ADDRESS)
 			return false;
-	}
 	return true;
 }
 
@@ -116,10 +137,10 @@ static bool go_defer__resolve(struct go_defer *defer, const struct listing *list
 {
 	int64_t closure, function;
 
-	if (!is_private(listing, defer->result) ||
-	    !address_in(listing, defer->slot, RSP, &closure) || closure < 0 ||
+	if (!is_private(listing, defer->depth, defer->result) ||
+	    !address_in(listing, defer->depth, defer->slot, RSP, &closure) || closure < 0 ||
 	    closure > MAX_DISTANCE - WORD ||
-	    !address_in(listing, (int32_t)closure, MEMORY_IN_CODE, &function))
+	    !address_in(listing, defer->depth, closure, MEMORY_IN_CODE, &function))
 		return false;
 	defer->closure = (int32_t)closure;
 	defer->function = function;
@@ -140,16 +161,17 @@ bool go_defer__before(const struct listing *listing, const struct step *at_retur
 			if (defer.result < 0 || step->depth != defer.depth)
 				break;
 			defer.slot = slot;
-			found |= go_defer__resolve(&defer, listing);
-			if (found)
+			if (go_defer__resolve(&defer, listing)) {
 				*ret_defer = defer;
+				found = true;
+			}
 			step = load;
 			continue;
 		}
 		if (step->instruction.flow != FLOW_NEXT)
 			break;
 		if (defer.result >= 0) {
-			if (may_write(step, defer.result))
+			if (may_write(step, defer.depth, defer.result))
 				break;
 			continue;
 		}
@@ -165,17 +187,31 @@ bool go_defer__before(const struct listing *listing, const struct step *at_retur
 	return found;
 }
 
+/* Whether the closure's address, which `step` computes, goes to its slot at once. */
+static bool is_stored(const struct listing *listing, const struct step *step,
+		      const struct go_defer *defer)
+{
+	const struct step *end = listing->steps + listing->count, *next = step + 1;
+
+	while (next < end && next->instruction.is_padding && next->instruction.flow == FLOW_NEXT)
+		next++;
+	return next < end && use_of(next, defer->depth, defer->slot) == MEMORY_WRITTEN &&
+	       next->instruction.memory.reg == step->instruction.memory.reg;
+}
+
 unsigned int go_defer__uses(const struct listing *listing, const struct go_defer *defer)
 {
 	unsigned int uses = 0;
 
 	for (size_t i = 0; i < listing->count; i++) {
-		const struct instruction *instruction = &listing->steps[i].instruction;
-		const struct memory_operand *memory = &instruction->memory;
+		const struct step *step = &listing->steps[i];
+		enum memory_use closure = use_of(step, defer->depth, defer->closure);
 
-		uses += memory->use == MEMORY_READ && memory->base == RSP &&
-			memory->distance == defer->slot;
-		uses += instruction->flow == FLOW_CALL && instruction->target == defer->function;
+		uses += use_of(step, defer->depth, defer->slot) == MEMORY_READ;
+		uses += closure == MEMORY_READ ||
+			(closure == MEMORY_ADDRESS && !is_stored(listing, step, defer));
+		uses += step->instruction.flow == FLOW_CALL &&
+			step->instruction.target == defer->function;
 	}
 	return uses;
 }

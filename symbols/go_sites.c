@@ -84,27 +84,33 @@ static const struct step *listing__exit(const struct listing *listing, const str
  */
 static uint32_t listing__deferred(const struct listing *listing, struct go_defer *ret_defer)
 {
-	struct go_defer defer;
-	unsigned int number = 0;
-	uint32_t covered = 0;
+	struct go_defer defers[PLACEMENT_MAX_EXITS] = {0};
+	uint32_t has = 0, most = 0;
+	int number = 0;
 
 	if (!listing->emulated || !listing->code.machine->go_has_defers)
 		return 0;
 	for (size_t i = 0; i < listing->count && number < PLACEMENT_MAX_EXITS; i++) {
 		if (listing->steps[i].instruction.flow != FLOW_RETURN)
 			continue;
-		if (go_defer__before(listing, &listing->steps[i], &defer)) {
-			if (!covered)
-				*ret_defer = defer;
-			if (memcmp(&defer, ret_defer, sizeof(defer)) == 0)
-				covered |= 1U << number;
-		}
+		if (go_defer__before(listing, &listing->steps[i], &defers[number]))
+			has |= 1U << number;
 		number++;
 	}
-	/* It must not be called from elsewhere, where what was found may not be so. */
-	if (covered && go_defer__uses(listing, ret_defer) != (unsigned)__builtin_popcount(covered))
-		return 0;
-	return covered;
+	for (int d = 0; d < number; d++) {
+		uint32_t covered = 0;
+
+		for (int i = 0; i < number; i++)
+			if (has & 1U << i && memcmp(&defers[i], &defers[d], sizeof(*defers)) == 0)
+				covered |= 1U << i;
+		/* It must not be called from elsewhere, where what was found may not be so. */
+		if (has & 1U << d && __builtin_popcount(covered) > __builtin_popcount(most) &&
+		    go_defer__uses(listing, &defers[d]) == (unsigned)__builtin_popcount(covered)) {
+			*ret_defer = defers[d];
+			most = covered;
+		}
+	}
+	return most;
 }
 
 static int listing__exits(struct listing *listing, const struct elf_file *file, int fd,

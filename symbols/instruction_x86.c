@@ -195,11 +195,21 @@ static void note_canary(const ZydisDecodedInstruction *raw, const ZydisDecodedOp
 	}
 }
 
-/* The memory operand, if there is one; `at` is where the instruction begins. */
+/*
+ * The memory operand, if there is one; of two, the one that is written. String instructions do not
+ * show theirs, but those of push, pop and calls are the stack. `at` is where the instruction
+ * begins.
+ */
 static void note_memory(const ZydisDecodedInstruction *raw, const ZydisDecodedOperand *operands,
 			size_t at, struct memory_operand *ret)
 {
-	for (unsigned int i = 0; i < raw->operand_count_visible; i++) {
+	bool hides_stack = raw->meta.category == ZYDIS_CATEGORY_PUSH ||
+			   raw->meta.category == ZYDIS_CATEGORY_POP ||
+			   raw->meta.category == ZYDIS_CATEGORY_CALL ||
+			   raw->meta.category == ZYDIS_CATEGORY_RET;
+	unsigned int count = hides_stack ? raw->operand_count_visible : raw->operand_count;
+
+	for (unsigned int i = 0; i < count && ret->use != MEMORY_WRITTEN; i++) {
 		const ZydisDecodedOperand *memory = &operands[i], *other = &operands[!i];
 
 		if (memory->type != ZYDIS_OPERAND_TYPE_MEMORY)
@@ -222,7 +232,6 @@ static void note_memory(const ZydisDecodedInstruction *raw, const ZydisDecodedOp
 		if ((raw->mnemonic == ZYDIS_MNEMONIC_LEA || raw->mnemonic == ZYDIS_MNEMONIC_MOV) &&
 		    other->type == ZYDIS_OPERAND_TYPE_REGISTER && other->size == 64)
 			ret->reg = (int8_t)number_of(other->reg.value);
-		return;
 	}
 }
 

@@ -27,8 +27,10 @@ static const struct emulated usual = {.classes = 1U << CLASS_PUSH | 1U << CLASS_
  * call, and how it makes it and returns. The label exit_NAME is where the site should be.
  */
 #define SNIPPET(name, deferred, prepare, leave)                                                    \
+	CHECKED(name, "cmp 0x10(%r14), %rsp\n", deferred, prepare, leave)
+#define CHECKED(name, check, deferred, prepare, leave)                                             \
 	__asm__(".pushsection .rodata\n.balign 64\nsnippet_" #name ":\n" deferred                  \
-		"\n.balign 64, 0xcc\n9: cmp 0x10(%r14), %rsp\n jbe 8f\n push %rbp\n"               \
+		"\n.balign 64, 0xcc\n9: " check "jbe 8f\n push %rbp\n"                             \
 		"mov %rsp, %rbp\n sub $0x60, %rsp\n mov %rax, 0x70(%rsp)\n" prepare                \
 		"\nmov %rcx, 0x28(%rsp)\n" leave "\n8: call elsewhere\n jmp 9b\nsnippet_" #name    \
 		"_end:\n.popsection\n");                                                           \
@@ -111,6 +113,15 @@ SNIPPET(two_deferred, DEFERRED(two_deferred),
 	"0x8(%rsp)\n" PREPARE,
 	CALL "movb $0, 0x1f(%rsp)\n mov 0x8(%rsp), %rdx\n mov (%rdx), %rax\n call *%rax\n" RELOAD
 		RETURN);
+/* Of two, the one that is understood: both returns come behind it. */
+SNIPPET(one_understood, DEFERRED(one_understood),
+	"lea elsewhere(%rip), %r8\n mov %r8, 0x10(%rsp)\n lea 0x10(%rsp), %r8\n xor %r9d, %r9d\n"
+	"mov %r8, 0x8(%rsp)\n" PREPARE "test %rcx, %rcx\n je 7f\n",
+	"mov 0x8(%rsp), %rdx\n mov (%rdx), %rax\n call *%rax\n" CALL RELOAD RETURN
+	"7: movq $0, 0x28(%rsp)\n" CALL RELOAD RETURN);
+/* The check computes the address that the closure will have, and forgets it. */
+CHECKED(large_check, "lea -0x28(%rsp), %r12\n cmp 0x10(%r14), %r12\n", DEFERRED(large_check),
+	PREPARE, CALL RELOAD RETURN);
 SNIPPET(zeroed, DEFERRED(zeroed),
 	"movups %xmm15, 0x40(%rsp)\n xor %r13d, %r13d\n mov %r13, 0x50(%rsp)\n" PREPARE,
 	CALL RELOAD RETURN);
@@ -122,6 +133,8 @@ Test(go_defers, the_check_in_the_deferred_function_is_the_exit)
 	EXPECT_DEFERRED(other_return, 1);
 	EXPECT_DEFERRED(two_returns, 0);
 	EXPECT_DEFERRED(two_deferred, 0);
+	EXPECT_DEFERRED(one_understood, 0);
+	EXPECT_DEFERRED(large_check, 0);
 	EXPECT_DEFERRED(zeroed, 0);
 }
 
@@ -143,6 +156,9 @@ SNIPPET(changed_partly, DEFERRED(changed_partly), PREPARE,
 	CALL "movb $0, 0x2f(%rsp)\n" RELOAD RETURN);
 SNIPPET(changed_by_pointer, DEFERRED(changed_by_pointer), PREPARE,
 	CALL "mov %rbx, 0x8(%rsi)\n" RELOAD RETURN);
+SNIPPET(changed_by_string, DEFERRED(changed_by_string), PREPARE, CALL "rep stosq\n" RELOAD RETURN);
+SNIPPET(changed_from_below, DEFERRED(changed_from_below), PREPARE,
+	CALL "sub $0x60, %rsp\n mov %rbx, 0x88(%rsp)\n add $0x60, %rsp\n" RELOAD RETURN);
 SNIPPET(result_elsewhere, DEFERRED(result_elsewhere), PREPARE, CALL "xor %eax, %eax\n" RETURN);
 SNIPPET(result_added_to, DEFERRED(result_added_to), PREPARE, CALL RELOAD "inc %rax\n" RETURN);
 SNIPPET(result_shared, DEFERRED(result_shared), "lea 0x28(%rsp), %r9\n" PREPARE,
@@ -155,6 +171,8 @@ SNIPPET(jumped_into, DEFERRED(jumped_into), PREPARE "test %rcx, %rcx\n je 7f\n",
 SNIPPET(called_elsewhere, DEFERRED(called_elsewhere), PREPARE CALL, CALL RELOAD RETURN);
 SNIPPET(called_directly, DEFERRED(called_directly), PREPARE "lea 0x40(%rsp), %rdx\n call 1b\n",
 	CALL RELOAD RETURN);
+SNIPPET(called_by_register, DEFERRED(called_by_register),
+	PREPARE "lea 0x40(%rsp), %rdx\n mov 0x40(%rsp), %rax\n call *%rax\n", CALL RELOAD RETURN);
 SNIPPET(two_closures, DEFERRED(two_closures),
 	"lea 0x10(%rsp), %rdi\n mov %rdi, 0x50(%rsp)\n" PREPARE, CALL RELOAD RETURN);
 SNIPPET(two_functions, DEFERRED(two_functions),
@@ -170,6 +188,8 @@ Test(go_defers, a_function_that_does_it_otherwise_has_its_returns)
 	EXPECT_RETURNS(changed_after, 1);
 	EXPECT_RETURNS(changed_partly, 1);
 	EXPECT_RETURNS(changed_by_pointer, 1);
+	EXPECT_RETURNS(changed_by_string, 1);
+	EXPECT_RETURNS(changed_from_below, 1);
 	EXPECT_RETURNS(result_elsewhere, 1);
 	EXPECT_RETURNS(result_added_to, 1);
 	EXPECT_RETURNS(result_shared, 1);
@@ -177,6 +197,7 @@ Test(go_defers, a_function_that_does_it_otherwise_has_its_returns)
 	EXPECT_RETURNS(jumped_into, 1);
 	EXPECT_RETURNS(called_elsewhere, 1);
 	EXPECT_RETURNS(called_directly, 1);
+	EXPECT_RETURNS(called_by_register, 1);
 	EXPECT_RETURNS(two_closures, 1);
 	EXPECT_RETURNS(two_functions, 1);
 	EXPECT_RETURNS(closure_given, 1);
