@@ -9,13 +9,12 @@
 #include "openssl_object.h"
 
 /*
- * Largest piece of a call in one record, and the number of pieces. What a call moves beyond them is
+ * A call is reported in pieces of WIRE_PIECE_BYTES, so many at most. What it moves beyond them is
  * reported without its bytes: within a body, where the parser can do without, that changes nothing.
  */
-#define PIECE_BYTES 16384
+#define MAX_PIECES 64
 /* Without bpf_loop, since the verifier walks each turn of a loop: fewer and larger ones. */
 #define LARGE_PIECE_BYTES 65536
-#define MAX_PIECES	  64
 
 /* Each time a stream has delivered so much, the program is woken: it may say that it is enough. */
 #define URGENT_BYTES (256 * 1024)
@@ -134,8 +133,8 @@ static __always_inline void report_next(struct connection_state *state, struct c
 		RESERVE_AND_READ(record, source, captured, read_failed, 2048);
 	else if (captured <= 4096)
 		RESERVE_AND_READ(record, source, captured, read_failed, 4096);
-	else if (can_loop || captured <= PIECE_BYTES)
-		RESERVE_AND_READ(record, source, captured, read_failed, PIECE_BYTES);
+	else if (can_loop || captured <= WIRE_PIECE_BYTES)
+		RESERVE_AND_READ(record, source, captured, read_failed, WIRE_PIECE_BYTES);
 	else
 		RESERVE_AND_READ(record, source, captured, read_failed, LARGE_PIECE_BYTES);
 	if (!record) {
@@ -215,7 +214,7 @@ static __always_inline long report_full(struct report *report, __u32 size, bool 
 /* For bpf_loop. */
 static long report_full_piece(__u32 index, struct report *report)
 {
-	return report_full(report, PIECE_BYTES, true);
+	return report_full(report, WIRE_PIECE_BYTES, true);
 }
 
 /*
@@ -232,15 +231,15 @@ static __always_inline void report_call(struct connection_state *state, struct c
 	if (can_loop) {
 		bpf_loop(MAX_PIECES, report_full_piece, &report, 0);
 	} else {
-		for (int i = 0; i < MAX_PIECES * PIECE_BYTES / LARGE_PIECE_BYTES; i++)
+		for (int i = 0; i < MAX_PIECES * WIRE_PIECE_BYTES / LARGE_PIECE_BYTES; i++)
 			if (report_full(&report, LARGE_PIECE_BYTES, false))
 				break;
-		for (int i = 0; i < LARGE_PIECE_BYTES / PIECE_BYTES; i++)
-			if (report_full(&report, PIECE_BYTES, false))
+		for (int i = 0; i < LARGE_PIECE_BYTES / WIRE_PIECE_BYTES; i++)
+			if (report_full(&report, WIRE_PIECE_BYTES, false))
 				break;
 	}
 	rest = call->wanted - call->reported;
-	if (call->buffer && rest <= PIECE_BYTES)
+	if (call->buffer && rest <= WIRE_PIECE_BYTES)
 		report_piece(state, call, direction, rest + call->tail, rest, can_loop);
 	else
 		report_piece(state, call, direction, call->moved - call->reported, 0, can_loop);

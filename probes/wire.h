@@ -122,6 +122,9 @@ struct wire_tcp {
 	__u32 retransmits; /* segments that this end has sent again, since the connection began */
 };
 
+/* Of a call that captured more, all records but the last have a multiple of so many bytes. */
+#define WIRE_PIECE_BYTES 16384
+
 /*
  * Bytes [position, position + moved) of a stream passed; the first `captured` of them follow the
  * struct. Records of a stream come in the order of their positions. Positions that no record

@@ -1495,13 +1495,18 @@ static void reads_meanwhile(const char *text)
 }
 
 /* That call returns: it began before all that came since `since_ns`. */
-static void writes_since(const char *text, uint64_t since_ns)
+static void writes_since_bytes(const char *text, size_t size, uint64_t since_ns)
 {
 	uint64_t step_ns = source.step_ns;
 
 	source.step_ns = 2 * (source.time_ns - since_ns) + 2;
-	writes(text);
+	feed(source__data(&source, WIRE_WRITE, bytes__of(text, size), (uint32_t)size));
 	source.step_ns = step_ns;
+}
+
+static void writes_since(const char *text, uint64_t since_ns)
+{
+	writes_since_bytes(text, strlen(text), since_ns);
 }
 
 Test(flow, an_answer_waits_for_its_question)
@@ -1547,6 +1552,26 @@ Test(flow, an_answer_does_not_wait_for_a_later_call)
 	expect(ANSWERED);
 	reads(RESPONSE);
 	expect("7  GET /b 200 0/2 lost 0 tuple ok\n");
+}
+
+/* Else the answer would come within the question: the records of a call are one after the other. */
+Test(flow, an_answer_waits_for_all_of_its_question)
+{
+	static char body[2 * WIRE_PIECE_BYTES];
+	uint64_t begun_ns = source.time_ns;
+	int head = snprintf(body, sizeof(body),
+			    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n",
+			    WIRE_PIECE_BYTES);
+
+	memset(body + head, 'b', WIRE_PIECE_BYTES);
+	source.time_ns += source.step_ns;
+	reads_meanwhile(RESPONSE);
+	body[head + WIRE_PIECE_BYTES] = '\0';
+	writes_since_bytes(body, WIRE_PIECE_BYTES, begun_ns);
+	expect("");
+	writes_since_bytes(body + WIRE_PIECE_BYTES, (size_t)head, begun_ns);
+	expect("7  POST /a 200 16384/2 lost 0 tuple ok\n");
+	cr_expect_eq(flow__waits_until(flow), 0);
 }
 
 /* As of a server: the next request begins to come while it still answers the one that was lost. */

@@ -436,7 +436,6 @@ static void make_frames(bool malformed)
 /* ---- the kernel: what commit() in commit.bpf.c does with a call ---- */
 
 #define RING_MAX    4096
-#define PIECE_BYTES 16384
 
 struct run {
 	struct flow *flow;
@@ -593,9 +592,9 @@ static void run__write(struct run *run, const char *bytes, size_t size)
 	}
 	source->position[WIRE_WRITE] = position + call.reported;
 	for (size_t at = call.reported, piece; report; at += piece) {
-		bool last = call.wanted - at <= PIECE_BYTES;
+		bool last = call.wanted - at <= WIRE_PIECE_BYTES;
 
-		piece = last ? call.wanted - at : PIECE_BYTES;
+		piece = last ? call.wanted - at : WIRE_PIECE_BYTES;
 		run__report(run, &call, at, piece, last ? call.tail : 0);
 		if (last)
 			break;

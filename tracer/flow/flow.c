@@ -783,6 +783,14 @@ static void flow__take_write(struct flow *flow, struct conn *conn, const struct 
 	flow__take_data(flow, conn, &write);
 }
 
+/* Whether the record may not be the last of its call. */
+static bool may_go_on(const struct event *event)
+{
+	size_t captured = event->data.bytes.size;
+
+	return captured && captured == event->data.moved && captured % WIRE_PIECE_BYTES == 0;
+}
+
 static void flow__data(struct flow *flow, const struct event *event)
 {
 	struct conn *conn = flow__conn(flow, event, true);
@@ -801,7 +809,8 @@ static void flow__data(struct flow *flow, const struct event *event)
 	if (!held__is_empty(&conn->held) && conn->held.first_ns < event->data.start_ns)
 		flow__release(flow, conn); /* it is another call than those waited for */
 	flow__take_write(flow, conn, event);
-	flow__release(flow, conn);
+	if (!may_go_on(event))
+		flow__release(flow, conn);
 }
 
 /* The probes walked over frames and left them out; what was lost came before. */
