@@ -435,7 +435,7 @@ static void make_frames(bool malformed)
 
 /* ---- the kernel: what commit() in commit.bpf.c does with a call ---- */
 
-#define RING_MAX    4096
+#define RING_MAX 4096
 
 struct run {
 	struct flow *flow;
