@@ -134,6 +134,19 @@ bool report__failed(const struct report *report)
 	return report->err;
 }
 
+/* A trace without entries looks the same whether there was nothing to see or it was not seen. */
+static void report__tell_nothing(const struct report *report, const struct flow_counts *counts)
+{
+	if (report->written)
+		return;
+	if (!counts->connections)
+		log_warning("no data over TLS was seen: there was none, or it went by a library "
+			    "that tlstrace does not see (tlstrace -e PID tells)");
+	else if (counts->not_http)
+		log_warning("%" PRIu64 " of %" PRIu64 " TLS connections carried no HTTP",
+			    counts->not_http, counts->connections);
+}
+
 void report__totals(const struct report *report, const struct pipeline *pipeline)
 {
 	const struct pipeline_totals *totals = pipeline__totals(pipeline);
@@ -151,6 +164,7 @@ void report__totals(const struct report *report, const struct pipeline *pipeline
 		log_verbose("HTTP/2: %" PRIu64 " header tables taken over from targets, %" PRIu64
 			    " refused",
 			    counts->tables_adopted, counts->tables_refused);
+	report__tell_nothing(report, pipeline__flow_counts(pipeline));
 	log_notice("%" PRIu64 " requests, %" PRIu64 " events lost, %" PRIu64
 		   " without a connection",
 		   report->written, lost, report->without_connection);

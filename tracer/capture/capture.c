@@ -28,6 +28,9 @@
 /* Stale connections are looked for at most this often, and only after a process has ended. */
 #define SWEEP_INTERVAL_NS 1000000000ull
 
+/* Of a process, so many children that are not traced are told. */
+#define CHILDREN_MAX 32
+
 /* A file that has been looked at, by its identity: most hold no TLS code, none is read twice. */
 struct file_key {
 	uint64_t device;
@@ -456,8 +459,13 @@ static int capture__scan(struct capture *capture, pid_t pid)
 	err = process__each_mapped_file(pid, attach_mapped, &scan);
 	if (!err && scan.has_tls && scan.process && scan.process->nesting != NESTING_SUFFICES)
 		process__each_mapped_file(pid, attach_mapped_bio, &scan);
-	if (!err && !scan.has_tls && scan.other)
-		log_warning("process %d uses %s, which tlstrace does not see yet", pid, scan.other);
+	if (!err && !scan.has_tls && scan.other) {
+		char path[PATH_MAX] = "?";
+
+		target__executable(pid, path);
+		log_warning("process %d (%s) uses %s, which tlstrace does not see yet", pid, path,
+			    scan.other);
+	}
 	return err ? err : scan.has_tls;
 }
 
@@ -619,6 +627,35 @@ static int capture__trace_pid(struct capture *capture, pid_t pid)
 		log_warning("process %d (%s) has no TLS library yet, waiting for it to load one",
 			    pid, path);
 	return 0;
+}
+
+/* Children that a -p PID had before it was traced; those it makes from then on are followed. */
+struct children {
+	pid_t pids[CHILDREN_MAX];
+	size_t count;
+};
+
+/* Many a server's PID, as of its pid file, is of a process that only starts those that serve. */
+static void capture__tell_children(struct capture *capture, pid_t parent,
+				   const struct children *children)
+{
+	char path[PATH_MAX] = "?", list[CHILDREN_MAX * 12] = "";
+	size_t count = 0, size = 0;
+
+	for (size_t i = 0; i < children->count; i++) {
+		pid_t pid = children->pids[i];
+
+		if (pid == getpid() || capture__process(capture, (uint32_t)pid))
+			continue;
+		size += (size_t)snprintf(list + size, sizeof(list) - size, "%s%d", count ? "," : "",
+					 pid);
+		count++;
+	}
+	if (!count)
+		return;
+	target__executable(parent, path);
+	log_warning("process %d (%s) has children that run already and are not traced: add -p %s",
+		    parent, path, list);
 }
 
 /* Opens a -b PATH and finds out what it is. An fd, or minus the exit status after a message. */
@@ -939,12 +976,20 @@ static int capture__check_namespace(struct capture *capture)
 static int capture__attach_targets(struct capture *capture)
 {
 	const struct capture_options *options = capture->options;
+	struct children *children = calloc(options->pid_count + 1, sizeof(*children));
 	int status = 0;
 
 	for (size_t i = 0; i < options->binary_count && !status; i++)
 		status = capture__trace_binary(capture, options->binaries[i]);
-	for (size_t i = 0; i < options->pid_count && !status; i++)
+	for (size_t i = 0; i < options->pid_count && !status; i++) {
+		if (children)
+			children[i].count =
+				target__children(options->pids[i], CHILDREN_MAX, children[i].pids);
 		status = capture__trace_pid(capture, options->pids[i]);
+	}
+	for (size_t i = 0; children && i < options->pid_count && !status; i++)
+		capture__tell_children(capture, options->pids[i], &children[i]);
+	free(children);
 	if (!status && options->command) {
 		int err = probe_set__trace(capture->probes, options->command,
 					   TRACED_FOLLOW | TRACED_HOLD | TRACED_COMMAND);

@@ -450,7 +450,8 @@ static void conclude(const struct explanation *explanation)
 		fact("result",
 		     "no TLS code that tlstrace knows is mapped: nothing would be seen now");
 		if (!explanation->other_files)
-			fact("", "(a rustls program cannot be told from one without TLS yet)");
+			fact("", "(rustls, or a library linked in without symbols, cannot be told "
+				 "from none)");
 		if (explanation->has_hook)
 			fact("", "-p would wait for it to load a TLS library");
 	} else {

@@ -2,6 +2,7 @@
 /* What a process is. See target.h. */
 #include "capture/target.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -69,6 +70,29 @@ bool target__executable(pid_t pid, char ret_path[PATH_MAX])
 		return false;
 	ret_path[size] = '\0';
 	return true;
+}
+
+size_t target__children(pid_t pid, size_t max, pid_t ret_children[])
+{
+	char path[64];
+	glob_t lists; /* one for each thread */
+	size_t count = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/*/children", pid);
+	if (glob(path, GLOB_NOSORT, NULL, &lists))
+		return 0;
+	for (size_t i = 0; i < lists.gl_pathc; i++) {
+		FILE *file = fopen(lists.gl_pathv[i], "re");
+		int child;
+
+		while (file && count < max && fscanf(file, "%d", &child) == 1)
+			if (read_status(child).has_memory)
+				ret_children[count++] = child;
+		if (file)
+			fclose(file);
+	}
+	globfree(&lists);
+	return count;
 }
 
 bool target__is_loader(const struct mapped_file *mapped, struct elf_file *elf, uint64_t *ret_offset)

@@ -20,6 +20,9 @@ int target__check(pid_t pid, pid_t *ret_group);
 /* The path of a process's executable. False with errno, ENOENT when it is gone or has none. */
 bool target__executable(pid_t pid, char ret_path[PATH_MAX]);
 
+/* The running children of a process, at most `max`. How many; 0 where the kernel lists none. */
+size_t target__children(pid_t pid, size_t max, pid_t ret_children[]);
+
 /*
  * Whether the file is a dynamic loader, by its name, and the file offset of the function that it
  * calls when it has mapped files, for debuggers (_dl_debug_state); 0: it has no such symbol.

@@ -4,6 +4,7 @@ connections that were open before."""
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -43,6 +44,22 @@ def binary_with_running_workers(test):
     entries = trace.finish(len(expected))
     compare(entries, expected)
     compare(entries, running.reports(3) + later.reports(1))
+
+
+@case("bpf", "nginx", "curl")
+def pid_of_a_parent(test):
+    """The children that run already are not followed, as with strace; tlstrace names them."""
+    nginx = Nginx(test)
+    trace = test.trace("-p", nginx.master.pid)
+    named = re.search(rf"process {nginx.master.pid} \(\S*nginx\) has children.* -p (\S+)$",
+                      trace.stderr(), re.M)
+    check(named, trace.stderr())
+    equal("workers", sorted(map(int, named[1].split(","))), sorted(nginx.workers))
+    equal("entries", trace.finish(0), [])
+    trace = test.trace("-p", f"{nginx.master.pid},{named[1]}")
+    check("children" not in trace.stderr(), trace.stderr())
+    curl(test, nginx.url("/1k"))
+    compare(trace.finish(1), nginx.reports(1))
 
 
 @case("bpf", "nginx", "curl", alone=True)

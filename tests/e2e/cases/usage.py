@@ -11,6 +11,7 @@ from lib.clients import CURL, python_client
 from lib.entries import compare
 from lib.processes import children, free_pid
 from lib.servers import PythonServer, own_copy
+from lib.test import HERE, PYTHON
 from lib.waiting import until
 
 UNPRIVILEGED = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
@@ -113,6 +114,18 @@ def command_without_tls(test):
     equal("exit status", process.poll(), 0)
     equal("stdout", process.text(), "hello\n")
     check("tlstrace: 0 requests, 0 events lost" in process.text("stderr"), process.text("stderr"))
+    check("no data over TLS was seen" in process.text("stderr"), process.text("stderr"))
+    check("no data" not in test.tlstrace("-q", "echo", "hello").text("stderr"), "said with -q, too")
+
+
+@case("bpf")
+def command_without_http(test):
+    """TLS that carries something else: the totals say that it was seen."""
+    script = os.path.join(HERE, "targets", "line_echo.py")
+    process = test.tlstrace(PYTHON, script, test.pki.certificate, test.pki.key)
+    equal("exit status", process.poll(), 0)
+    check("tlstrace: 2 of 2 TLS connections carried no HTTP\n" in process.text("stderr"),
+          process.text("stderr"))
 
 
 @case("bpf")
