@@ -79,7 +79,12 @@ class KeepAliveClient:
         self.process.send(json.dumps(order) + "\n")
 
     def answer(self):
-        return json.loads(self._read_line())
+        line = self._read_line()
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise Failure(f"{self.process.name} says {line!r}\n"
+                          f"{self.process.text('stderr')[-2000:]}") from None
 
     def tell(self, order):
         """Sends an order, returns the parsed answer."""
