@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "elf_file.h"
+
 enum {
 	TEXT_AT = GO_IMAGE_TEXT_AT,
 	TABLE_AT = GO_IMAGE_TABLE_AT,
@@ -485,4 +487,19 @@ int go_image__open(const struct go_image *image, size_t size)
 	if (fd < 0 || pwrite(fd, image->bytes, size, 0) != (ssize_t)size)
 		abort();
 	return fd;
+}
+
+int go_image__sites(const struct go_image *image, enum go_function function,
+		    const struct emulated *emulated, struct placement *ret_placement)
+{
+	int fd = go_image__open(image, sizeof(image->bytes)), err;
+	struct elf_file *file;
+	struct go_code code;
+
+	if (elf_file__open_any(fd, &file) || elf_file__go_code(file, &code))
+		abort();
+	err = go_sites__find(file, fd, &code, function, emulated, ret_placement);
+	elf_file__close(file);
+	close(fd);
+	return err;
 }

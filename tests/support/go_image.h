@@ -53,4 +53,8 @@ void go_image__set_code(struct go_image *image, const uint8_t *code, size_t size
 /* A file with the first `size` bytes; to be closed. */
 int go_image__open(const struct go_image *image, size_t size);
 
+/* What go_sites__find() says of a function, once its file has been read. */
+int go_image__sites(const struct go_image *image, enum go_function function,
+		    const struct emulated *emulated, struct placement *ret_placement);
+
 #endif

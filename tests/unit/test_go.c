@@ -51,21 +51,6 @@ static int code_of(const struct go_image *image, struct go_code *ret_code)
 	return code_of_size(image, sizeof(image->bytes), ret_code);
 }
 
-static int sites_of(const struct go_image *image, enum go_function function,
-		    const struct emulated *emulated, struct placement *ret_placement)
-{
-	struct elf_file *file;
-	struct go_code code;
-	int fd = go_image__open(image, sizeof(image->bytes)), err;
-
-	cr_assert_eq(elf_file__open_any(fd, &file), 0);
-	cr_assert_eq(elf_file__go_code(file, &code), 0);
-	err = go_sites__find(file, fd, &code, function, emulated, ret_placement);
-	elf_file__close(file);
-	close(fd);
-	return err;
-}
-
 static void expect_all(const struct go_image *image, const struct go_code *code,
 		       const char *found_by, unsigned int format, unsigned int flags)
 {
@@ -445,7 +430,7 @@ Test(go_sites, the_stack_check_and_the_returns)
 	for (flags = 0; flags <= GO_IMAGE_STACK_ABI; flags += GO_IMAGE_STACK_ABI) {
 		go_image__make(&image, GO_TABLE_1_2, flags | GO_IMAGE_NO_BUILD_INFO);
 		for (int f = 0; f < GO_FUNCTION_COUNT; f++) {
-			cr_assert_eq(sites_of(&image, f, &usual, &placement), 0);
+			cr_assert_eq(go_image__sites(&image, f, &usual, &placement), 0);
 			cr_expect_eq(placement.entry.offset, AT(image, f) + (flags ? 13 : 4));
 			cr_expect_eq(placement.entry.class, SITE_EMULATED);
 			cr_expect_eq(placement.entry.stack_bytes, 0);
@@ -465,7 +450,7 @@ Test(go_sites, without_emulation_first_bytes_and_returns)
 	struct placement placement;
 
 	go_image__make(&image, GO_TABLE_1_20, 0);
-	cr_assert_eq(sites_of(&image, GO_TLS_READ, NULL, &placement), 0);
+	cr_assert_eq(go_image__sites(&image, GO_TLS_READ, NULL, &placement), 0);
 	cr_expect_eq(placement.entry.offset, AT(image, GO_TLS_READ));
 	cr_expect_eq(placement.entry.class, SITE_STEPPED);
 	cr_expect_eq(placement.exits[0].offset, AT(image, GO_TLS_READ) + 14);
@@ -478,7 +463,7 @@ Test(go_sites, an_emulated_epilogue_is_taken_before_its_return)
 	struct placement placement;
 
 	go_image__make(&image, GO_TABLE_1_20, 0);
-	cr_assert_eq(sites_of(&image, GO_TLS_READ, &more, &placement), 0);
+	cr_assert_eq(go_image__sites(&image, GO_TLS_READ, &more, &placement), 0);
 	cr_assert_eq(placement.exit_count, 1);
 	cr_expect_eq(placement.exits[0].offset, AT(image, GO_TLS_READ) + 10);
 	cr_expect_eq(placement.exits[0].class, SITE_EMULATED);
@@ -491,7 +476,7 @@ Test(go_sites, a_function_that_the_file_does_not_have)
 	struct placement placement;
 
 	go_image__make(&image, GO_TABLE_1_20, GO_IMAGE_SYMBOLS);
-	cr_expect_eq(sites_of(&image, GO_TLS_CLOSE, &usual, &placement), -ENOENT);
+	cr_expect_eq(go_image__sites(&image, GO_TLS_CLOSE, &usual, &placement), -ENOENT);
 }
 
 /* What is made of a function with this code, behind which there is padding. */
@@ -569,8 +554,8 @@ Test(go_sites, functions_of_all_kinds)
 		const uint64_t begin = AT(image, GO_TLS_READ);
 
 		go_image__set_code(&image, c->code, c->size);
-		cr_expect_eq(sites_of(&image, GO_TLS_READ, &usual, &placement), c->err, "%s: %s",
-			     c->what, placement.exit_reason);
+		cr_expect_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), c->err,
+			     "%s: %s", c->what, placement.exit_reason);
 		cr_assert(placement.exit_reason, "%s", c->what);
 		if (c->err)
 			continue;
@@ -593,10 +578,10 @@ Test(go_sites, as_many_returns_as_there_is_room_for)
 	memset(code, 0xc3, sizeof(code));
 	go_image__make(&image, GO_TABLE_1_20, 0);
 	go_image__set_code(&image, code, PLACEMENT_MAX_EXITS);
-	cr_assert_eq(sites_of(&image, GO_TLS_READ, &usual, &placement), 0);
+	cr_assert_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), 0);
 	cr_expect_eq(placement.exit_count, PLACEMENT_MAX_EXITS);
 	go_image__set_code(&image, code, PLACEMENT_MAX_EXITS + 1);
-	cr_expect_eq(sites_of(&image, GO_TLS_READ, &usual, &placement), -ENOTSUP);
+	cr_expect_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), -ENOTSUP);
 }
 
 Test(go_sites, code_that_runs_on_is_refused)
@@ -611,7 +596,7 @@ Test(go_sites, code_that_runs_on_is_refused)
 	code[0] = code[1] = 0xc3;
 	go_image__make(&image, GO_TABLE_1_20, 0);
 	go_image__set_code(&image, code, sizeof(code));
-	cr_expect_eq(sites_of(&image, GO_TLS_READ, &usual, &placement), -ENOTSUP);
+	cr_expect_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), -ENOTSUP);
 }
 
 /* ---- a real program ---- */

@@ -439,21 +439,6 @@ static const struct code_case code_cases[] = {
 	{"no instruction", {CHECK, 0x00010000, RET}, 4, -EBADMSG, 0, 0, 0, {0}, 0},
 };
 
-static int sites_of(const struct go_image *image, const struct emulated *emulated,
-		    struct placement *ret_placement)
-{
-	struct elf_file *file;
-	struct go_code code;
-	int fd = go_image__open(image, sizeof(image->bytes)), err;
-
-	cr_assert_eq(elf_file__open_any(fd, &file), 0);
-	cr_assert_eq(elf_file__go_code(file, &code), 0);
-	err = go_sites__find(file, fd, &code, GO_TLS_READ, emulated, ret_placement);
-	elf_file__close(file);
-	close(fd);
-	return err;
-}
-
 Test(go_arm64, functions_of_all_kinds)
 {
 	static struct go_image image;
@@ -465,8 +450,8 @@ Test(go_arm64, functions_of_all_kinds)
 		const uint64_t begin = image.functions[GO_TLS_READ] - GO_IMAGE_ADDRESS;
 
 		go_image__set_code(&image, (const uint8_t *)c->code, c->count * sizeof(c->code[0]));
-		cr_expect_eq(sites_of(&image, &usual, &placement), c->err, "%s: %s", c->what,
-			     placement.exit_reason);
+		cr_expect_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), c->err,
+			     "%s: %s", c->what, placement.exit_reason);
 		cr_assert(placement.exit_reason, "%s", c->what);
 		if (c->err)
 			continue;
@@ -496,7 +481,7 @@ Test(go_arm64, code_that_runs_on_is_refused)
 	code[0] = RET;
 	go_image__make(&image, GO_TABLE_1_20, GO_IMAGE_ARM64);
 	go_image__set_code(&image, (const uint8_t *)code, sizeof(code));
-	cr_expect_eq(sites_of(&image, &usual, &placement), -ENOTSUP);
+	cr_expect_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), -ENOTSUP);
 }
 
 Test(go_arm64, usual_functions_in_both_conventions)
@@ -510,7 +495,7 @@ Test(go_arm64, usual_functions_in_both_conventions)
 
 		go_image__make(&image, GO_TABLE_1_2,
 			       flags | GO_IMAGE_NO_BUILD_INFO | GO_IMAGE_ARM64);
-		cr_assert_eq(sites_of(&image, &usual, &placement), 0);
+		cr_assert_eq(go_image__sites(&image, GO_TLS_READ, &usual, &placement), 0);
 		cr_expect_eq(placement.entry.offset,
 			     image.functions[GO_TLS_READ] - GO_IMAGE_ADDRESS + 8 + stack);
 		cr_expect_eq(placement.entry.class, SITE_EMULATED);
@@ -529,7 +514,7 @@ Test(go_arm64, without_emulation_first_bytes_and_returns)
 	struct placement placement;
 
 	go_image__make(&image, GO_TABLE_1_20, GO_IMAGE_ARM64);
-	cr_assert_eq(sites_of(&image, NULL, &placement), 0);
+	cr_assert_eq(go_image__sites(&image, GO_TLS_READ, NULL, &placement), 0);
 	cr_expect_eq(placement.entry.offset, image.functions[GO_TLS_READ] - GO_IMAGE_ADDRESS);
 	cr_expect_eq(placement.entry.class, SITE_STEPPED);
 	cr_expect_eq(placement.exits[0].class, SITE_STEPPED);

@@ -53,21 +53,13 @@ static struct placement place(const uint8_t *start, const uint8_t *end,
 {
 	static struct go_image image;
 	struct placement placement;
-	struct elf_file *file;
-	struct go_code code;
-	int fd;
 
 	go_image__make(&image, GO_TABLE_1_20, 0);
 	*ret_begin = image.functions[GO_TLS_READ] - GO_IMAGE_ADDRESS - BEFORE;
 	go_image__set_code(&image, start + BEFORE, (size_t)(end - start) - BEFORE);
 	memcpy(image.bytes + *ret_begin, start, BEFORE);
-	fd = go_image__open(&image, sizeof(image.bytes));
-	cr_assert_eq(elf_file__open(fd, &file), 0);
-	cr_assert_eq(elf_file__go_code(file, &code), 0);
-	cr_assert_eq(go_sites__find(file, fd, &code, GO_TLS_READ, emulated, &placement), 0, "%s",
+	cr_assert_eq(go_image__sites(&image, GO_TLS_READ, emulated, &placement), 0, "%s",
 		     placement.exit_reason);
-	elf_file__close(file);
-	close(fd);
 	return placement;
 }
 

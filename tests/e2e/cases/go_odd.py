@@ -8,7 +8,7 @@ import ssl
 import subprocess
 
 from cases.go import each_build
-from lib import bpf_maps, golang
+from lib import bpf, golang
 from lib.case import check, equal
 from lib.entries import compare
 from lib.golang import GoClient, GoServer
@@ -79,9 +79,9 @@ def failed_handshakes(test, version, form):
     client.process.close_stdin()
     reports = server.reports(count)
     for name in ("connections", "fresh"):
-        until(lambda name=name: not bpf_maps.keys(trace.pid, name), f"no entry in map {name}")
+        until(lambda name=name: not bpf.map_keys(trace.pid, name), f"no entry in map {name}")
     # Threads stay, goroutines do not.
-    until(lambda: not any(key["goroutine"] for key in bpf_maps.keys(trace.pid, "threads")),
+    until(lambda: not any(key["goroutine"] for key in bpf.map_keys(trace.pid, "threads")),
           "no goroutine in map threads")
     compare(trace.finish(count), reports)
 
