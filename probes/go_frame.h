@@ -56,16 +56,18 @@ static __always_inline void frame_on_stack(struct pt_regs *ctx, struct go_frame 
  */
 static __always_inline bool frame_in_deferred(struct pt_regs *ctx, struct go_frame *frame)
 {
+#if defined(GO_CLOSURE) /* elsewhere returns are as cheap, and there are no such exits */
 	const user_regs *regs = (const user_regs *)ctx;
 	__u64 cookie = have_cookie ? bpf_get_attach_cookie(ctx) : 0;
 	__u64 stack = PT_REGS_SP(ctx);
 
-	if (!COOKIE_CLOSURE_WORDS(cookie))
-		return true;
-	return !GO_STACK_IS_SMALL(regs) &&
-	       regs->GO_CLOSURE == stack + COOKIE_CLOSURE_WORDS(cookie) * 8 &&
-	       !bpf_probe_read_user(&frame->result, sizeof(frame->result),
-				    (void *)(stack + COOKIE_RESULT_WORDS(cookie) * 8));
+	if (COOKIE_CLOSURE_WORDS(cookie))
+		return !GO_STACK_IS_SMALL(regs) &&
+		       regs->GO_CLOSURE == stack + COOKIE_CLOSURE_WORDS(cookie) * 8 &&
+		       !bpf_probe_read_user(&frame->result, sizeof(frame->result),
+					    (void *)(stack + COOKIE_RESULT_WORDS(cookie) * 8));
+#endif
+	return true;
 }
 
 /* A program for each convention, NAME_regs and NAME_stack, of one expression with ctx and frame. */

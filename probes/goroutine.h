@@ -30,17 +30,12 @@
 #define GO_STACK_IS_SMALL(regs) ((regs)->eflags & 0x41)
 
 #elif defined(__TARGET_ARCH_arm64)
-#define GO_G			regs[28]
-#define STORAGE_HAS_G		false
-#define GO_ARGUMENT_1		regs[0]
-#define GO_ARGUMENT_2		regs[1]
-#define GO_ARGUMENT_3		regs[2]
-#define GO_RESULT		regs[0]
-#define GO_CLOSURE		regs[26]
-
-/* The same (b.ls), since carry is clear or zero is set. */
-#define GO_STACK_IS_SMALL(regs) (!((regs)->pstate & 1 << 29) || (regs)->pstate & 1 << 30)
-
+#define GO_G	      regs[28]
+#define STORAGE_HAS_G false
+#define GO_ARGUMENT_1 regs[0]
+#define GO_ARGUMENT_2 regs[1]
+#define GO_ARGUMENT_3 regs[2]
+#define GO_RESULT     regs[0]
 #endif
 
 /* struct stack in Go's runtime, the first member of g in all versions. */

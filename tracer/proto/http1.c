@@ -171,12 +171,12 @@ static void parser__leave_to_http2(struct parser *parser, const struct half *req
 	for (int i = 0; i < 2; i++)
 		if (parser->half[i].state == STATE_SEARCHING)
 			parser->hand_over.why[i] = parser->half[i].why;
-	/* Without one, what was asked is answered by what was missed. */
-	if (!exchange)
-		pairing__give_up_all(parser->pairing, parser__other(parser, requests)->why);
-	parser__give_up_others(parser, exchange);
-	if (exchange)
+	if (exchange) {
+		parser__give_up_others(parser, exchange);
 		exchange__forget_response(exchange);
+	} else { /* what was asked is answered by what was missed */
+		pairing__give_up_all(parser->pairing, parser__other(parser, requests)->why);
+	}
 }
 
 /*
